@@ -1,0 +1,162 @@
+"""The half-tree DPF in NumPy: the definition of Gen and of evaluation (Guo et al., EUROCRYPT 2023, eprint 2022/1431).
+
+A seed is a row (lo, hi) of two words; t(s) is bit 0 of lo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from engine.kernels.interface import Bits, Equal, Interval, Lookup, Question, Table, Tweak
+from engine.kernels.keys import block_keys, key_slices
+from engine.ring import U64, Words, ring_mask
+
+__all__ = ["Hash", "answer", "arithmetic_leaf", "child", "descend", "hashes", "leaf_seeds", "roots", "spread"]
+
+Hash = Callable[[Words], Words]
+ONE = U64(1)
+LEAF_BITS = 7
+CHUNK = 4096
+
+
+def fixed_key_hash(key: bytes) -> Hash:
+    """H(x) = AES_key(sigma(x)) xor sigma(x), sigma(hi | lo) = (hi xor lo) | hi, on seeds (..., 2)."""
+
+    def run(s: Words) -> Words:
+        sigma = np.stack([s[..., 1], s[..., 1] ^ s[..., 0]], -1)
+        encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update(sigma.tobytes())
+        return np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ sigma
+
+    return run
+
+
+def hashes(tweak: Tweak, n: int) -> Iterator[tuple[slice, Hash, Hash]]:
+    """(instances, H, H') of pieces that share fixed keys and are small enough to stay in cache."""
+    keys = block_keys(tweak, n)
+    for i, (_, start, stop) in enumerate(key_slices(tweak.first, n)):
+        pair = keys[32 * i : 32 * i + 32]
+        h, h_leaf = fixed_key_hash(pair[:16]), fixed_key_hash(pair[16:])
+        for at in range(start, stop, CHUNK):
+            yield slice(at, min(at + CHUNK, stop)), h, h_leaf
+
+
+def spread(bit: Words) -> Words:
+    """A bit as an all-zero or all-one mask, with an axis for the two words of a seed."""
+    mask: Words = (U64(0) - bit)[..., None]
+    return mask
+
+
+def t(s: Words) -> Words:
+    """Control bits."""
+    return s[..., 0] & ONE
+
+
+def roots(root: Words, party: int) -> Words:
+    """Roots with t = party."""
+    s = root.copy()
+    s[:, 0] = (s[:, 0] & ~ONE) | U64(party)
+    return s
+
+
+def child(h: Hash, s: Words, bit: Words, cw: Words) -> Words:
+    """H(s) xor bit s xor t(s) CW."""
+    return h(s) ^ (spread(bit) & s) ^ (spread(t(s)) & cw)
+
+
+def bit_at(index: Words, position: int) -> Words:
+    return (index >> U64(position)) & ONE
+
+
+def descend(h: Hash, s: Words, cw: Words, index: Words) -> tuple[Words, Words]:
+    """Seed of leaf `index`, and the parity of the control bits of all leaves before it."""
+    before = np.zeros(len(s), U64)
+    for i, level in enumerate(cw):
+        c = bit_at(index, len(cw) - 1 - i)
+        parent, s = s, child(h, s, c, level)
+        before ^= c & (t(parent) ^ t(s))
+    return s, before
+
+
+def leaf_seeds(h: Hash, s0: Words, s1: Words, index: Words, cw: Words) -> tuple[Words, Words]:
+    """Gen: fills the correction words for the path to leaf `index` and gives both parties' seeds there."""
+    delta = s0 ^ s1
+    for i, level in enumerate(cw):
+        a = bit_at(index, len(cw) - 1 - i)
+        h0, h1 = h(s0), h(s1)
+        level[:] = h0 ^ h1 ^ (spread(ONE - a) & delta)
+        s0, s1 = (x ^ (spread(a) & s) ^ (spread(t(s)) & level) for x, s in ((h0, s0), (h1, s1)))
+    return s0, s1
+
+
+def arithmetic_leaf(h_leaf: Hash, s: Words, words: int) -> Words:
+    """convert(s): H'(s xor 2 counter), counter = 1, 2, ..., its words taken in order; (n, words)."""
+    counter = np.zeros(((words + 1) // 2, 2), U64)
+    counter[:, 0] = np.arange(1, len(counter) + 1, dtype=U64) << ONE
+    stream: Words = h_leaf(s[:, None] ^ counter).reshape(len(s), -1)[:, :words]
+    return stream
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One party's keys for a piece of a gate."""
+
+    party: int
+    m: int
+    root: Words
+    cw: Words
+    leaf: Words
+    h: Hash
+    h_leaf: Hash
+
+    def block(self, index: Words) -> tuple[Bits, Words]:
+        """Leaf block `index` as (n, 128) bits, and the parity before it."""
+        s, before = descend(self.h, roots(self.root, self.party), self.cw, index)
+        v = self.h_leaf(s) ^ (spread(t(s)) & self.leaf)
+        return np.unpackbits(v.view(np.uint8), axis=1, bitorder="little"), before
+
+    def point(self, p: Words) -> Words:
+        """v_b[p]."""
+        bits, _ = self.block(p >> U64(LEAF_BITS))
+        at: Words = bits[np.arange(len(p)), (p & U64(127)).astype(np.intp)].astype(U64)
+        return at
+
+    def below(self, p: Words) -> Words:
+        """Bit share of [alpha < p]."""
+        bits, before = self.block(p >> U64(LEAF_BITS))
+        inside = np.arange(128, dtype=U64) < (p & U64(127))[:, None]
+        parity: Words = before ^ ((bits & inside).sum(1, dtype=U64) & ONE)
+        return parity
+
+    def window_sum(self, top: Words, table: Table) -> Words:
+        """(-1)^party sum_j table[j] v[top - j]."""
+        total, modulus, size = np.zeros(len(top), U64), ring_mask(self.m), len(table)
+        leaves = 1 << max(self.m - LEAF_BITS, 0)
+        point_bits = np.arange(min(128, 1 << self.m), dtype=U64)
+        for q in range(min((size + 127 + 127) // 128, leaves)):
+            index = ((top >> U64(LEAF_BITS)) - U64(q)) & U64(leaves - 1)
+            bits, _ = self.block(index)
+            j = (top[:, None] - (index[:, None] << U64(LEAF_BITS)) - point_bits) & modulus
+            entry = table.view(U64)[np.minimum(j, U64(size - 1)).astype(np.intp)]
+            total += np.where((j < U64(size)) & (bits[:, : len(point_bits)] == 1), entry, U64(0)).sum(1, dtype=U64)
+        return total if self.party == 0 else U64(0) - total
+
+
+def answer(key: Evaluation, question: Question, x_hat: Words) -> Words:
+    """One party's share of the answer, as words."""
+    modulus = (1 << key.m) - 1
+
+    def minus(value: int) -> Words:
+        return (x_hat - U64(value & modulus)) & U64(modulus)
+
+    match question:
+        case Equal(value):
+            return key.point(minus(value))
+        case Lookup(first, table):
+            return key.window_sum(minus(first), table)
+        case Interval(lo, hi):
+            e, f = minus(lo - 1), minus(hi - 1)
+            return key.below(e) ^ key.below(f) ^ (U64(1 - key.party) & (f > e).astype(U64))

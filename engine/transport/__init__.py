@@ -1,0 +1,1 @@
+"""Bytes in, bytes out: channels between exactly two parties. Knows no rings, gates or plans."""

@@ -1,0 +1,244 @@
+"""The interface of every transport: channels carry whole messages, reliably and in order, between exactly two parties.
+
+`Channel` does what all transports share: joining of parts, counters, limits, deadlines, one owner per direction.
+A transport implements `_send`, `_recv` and `_close`; `engine.testing.channels` proves that it does so correctly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from engine.errors import InputError, LocalError, PeerError, PeerTimeout
+
+if TYPE_CHECKING:
+    from engine.transport.identity import Identity
+
+__all__ = ["Buffer", "Channel", "ChannelOptions", "Listener", "Traffic", "Transport", "joined", "patience"]
+
+Buffer = bytes | bytearray | memoryview
+
+KIB, MIB = 1 << 10, 1 << 20
+CLOSED_HERE = "the channel was closed by this side"
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went one way: payloads as handed to the channel, without the transport's own headers."""
+
+    messages: int = 0
+    bytes: int = 0
+
+    def plus(self, size: int) -> Traffic:
+        """One message of `size` bytes more."""
+        return Traffic(self.messages + 1, self.bytes + size)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What every transport takes; sizes in bytes, times in seconds.
+
+    limit      largest message at first; enough for a handshake, after which the plan's largest frame replaces it
+    ceiling    what `limit` can be raised to; a transport refuses more than this before it buffers any of it
+    deadline   how long one wait may last: connecting, receiving, sending against back pressure
+    window     bytes under way in one direction before `send` waits (one message may exceed it)
+    linger     how long `aclose` may spend on delivering what was sent
+    heartbeat  how often a silent peer is probed, where the transport can
+    identity   this side's key pair, where the transport authenticates
+    peers      public keys of the peers that are let in; a connecting side names exactly one
+
+    Raises InputError for numbers that cannot work.
+    """
+
+    limit: int = MIB
+    ceiling: int = 256 * MIB
+    deadline: float = 30.0
+    window: int = 16 * MIB
+    linger: float = 5.0
+    heartbeat: float = 5.0
+    identity: Identity | None = None
+    peers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit, self.ceiling)
+        for name in ("deadline", "linger", "heartbeat", "window"):
+            value = getattr(self, name)
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"channel option {name} must be positive and finite, not {value!r}")
+
+
+def check_limit(limit: int, ceiling: int) -> None:
+    """InputError unless 1 <= limit <= ceiling."""
+    if not 1 <= limit <= ceiling:
+        raise InputError(f"a channel's limit must lie between 1 and its ceiling of {ceiling} bytes, not {limit}")
+
+
+def joined(parts: Sequence[Buffer]) -> memoryview:
+    """The concatenation of `parts` as read-only bytes; a single part is not copied."""
+    if len(parts) == 1:
+        return memoryview(parts[0]).toreadonly().cast("B")
+    return memoryview(b"".join(parts))
+
+
+@asynccontextmanager
+async def patience(deadline: float, what: str) -> AsyncIterator[None]:
+    """Turns a body that takes longer than `deadline` seconds into a PeerTimeout that names `what`."""
+    try:
+        async with asyncio.timeout(deadline):
+            yield
+    except TimeoutError:
+        raise PeerTimeout(f"waited {deadline:g} s for {what}") from None
+
+
+class Channel(ABC):
+    """A reliable, ordered, message-preserving channel to one peer. At most one task sends and one receives at a time.
+
+    `peer` names the other side: its public key where the transport authenticates, else a label.
+    `deadline` may be changed at any time; it holds for the waits that begin afterwards.
+    """
+
+    def __init__(self, peer: str, options: ChannelOptions) -> None:
+        self.peer = peer
+        self.ceiling = options.ceiling
+        self.deadline = options.deadline
+        self._limit = options.limit
+        self._sent = Traffic()
+        self._received = Traffic()
+        self._busy: set[str] = set()
+        self._closed = False
+
+    @property
+    def sent(self) -> Traffic:
+        """What this side has sent."""
+        return self._sent
+
+    @property
+    def received(self) -> Traffic:
+        """What this side has received."""
+        return self._received
+
+    @property
+    def limit(self) -> int:
+        """Largest message, either way. Setting it beyond `ceiling` raises InputError."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, limit: int) -> None:
+        check_limit(limit, self.ceiling)
+        self._limit = limit
+
+    async def send(self, *parts: Buffer) -> None:
+        """Sends one message, the concatenation of `parts`; the caller must not write to them afterwards.
+
+        Returns when the transport has taken the message, waiting while too much is under way. Cancelled or timed out,
+        nothing of the message was sent. Raises PeerTimeout, PeerError (the peer is gone), LocalError (message beyond
+        the limit, closed channel, two senders).
+        """
+        message = joined(parts)
+        if message.nbytes > self._limit:
+            raise LocalError(f"a message of {message.nbytes} bytes exceeds the channel's limit of {self._limit} bytes")
+        with self._turn("send"):
+            async with patience(self.deadline, f"{self.peer} to take a message of {message.nbytes} bytes"):
+                await self._send(message)
+            self._sent = self._sent.plus(message.nbytes)
+
+    async def recv(self, what: str = "a message") -> memoryview:
+        """The next whole message (read-only bytes); `what` names it in the error if it does not come.
+
+        Cancelled or timed out, no message is lost. Raises PeerTimeout, PeerError (the peer is gone, or sent more than
+        the limit; then the channel is closed), LocalError (closed channel, two receivers).
+        """
+        with self._turn("receive"):
+            async with patience(self.deadline, f"{what} from {self.peer}"):
+                message = await self._recv()
+            if message.nbytes > self._limit:
+                await self.aclose()
+                raise PeerError(f"{self.peer} sent {message.nbytes} bytes where at most {self._limit} are allowed")
+            self._received = self._received.plus(message.nbytes)
+            return message
+
+    async def aclose(self) -> None:
+        """Delivers what was sent, within the linger time, and closes; afterwards the peer's `recv` raises PeerError.
+        Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            await self._close()
+
+    @contextmanager
+    def _turn(self, verb: str) -> Iterator[None]:
+        if self._closed:
+            raise LocalError(CLOSED_HERE)
+        if verb in self._busy:
+            raise LocalError(f"two tasks {verb} on one channel at the same time")
+        self._busy.add(verb)
+        try:
+            yield
+        finally:
+            self._busy.discard(verb)
+
+    @abstractmethod
+    async def _send(self, message: memoryview) -> None:
+        """Takes the whole message, or, if cancelled, nothing of it. Raises PeerError if the peer is known to be gone."""
+
+    @abstractmethod
+    async def _recv(self) -> memoryview:
+        """The next message; if cancelled, it is kept for the next call. When the peer has closed or is gone, raises
+        PeerError after the last message. Refuses messages beyond `ceiling` before buffering them where it can."""
+
+    @abstractmethod
+    async def _close(self) -> None:
+        """Called once. Delivers what was sent within the linger time, lets the peer know and makes a waiting `_send` or
+        `_recv` of this side raise LocalError(CLOSED_HERE)."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Listener(ABC):
+    """Where peers arrive. Closing it leaves the channels that it has accepted open."""
+
+    address: str
+    """Where to connect to, with the real port where the system chose one."""
+
+    @abstractmethod
+    async def accept(self, deadline: float | None = None) -> Channel:
+        """The next peer's channel. Without a deadline it waits until the listener is closed (LocalError).
+
+        Raises PeerTimeout, or PeerRefused if within the deadline only unlisted peers knocked.
+        """
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Lets nobody in any more."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Transport(Protocol):
+    """A way to reach a peer; found by name in the entry-point group `roundelay.channels`."""
+
+    async def listen(self, address: str, options: ChannelOptions) -> Listener:
+        """Waits for peers at `address`. Raises InputError for an address that cannot be used."""
+
+    async def connect(self, address: str, options: ChannelOptions) -> Channel:
+        """Reaches the peer that listens at `address`, retrying until the deadline if it is not there yet.
+
+        Raises InputError for a malformed address, PeerTimeout, and PeerRefused if either side rejects the other's key.
+        """

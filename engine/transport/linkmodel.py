@@ -1,0 +1,60 @@
+"""The one model of a link: serialisation at a bandwidth, then a one-way delay with jitter, in order.
+
+Explicit times, no clock: the delayed channel and the simulators both ask this file when a message arrives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+from engine.errors import InputError
+
+__all__ = ["Link", "LinkModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One direction of a link. delay, jitter: seconds one way; bandwidth: bits per second, math.inf for unlimited.
+
+    Each message is delayed by `delay` plus a uniform part of `jitter`, drawn from `seed`. Raises InputError for
+    impossible numbers.
+    """
+
+    delay: float = 0.0
+    bandwidth: float = math.inf
+    jitter: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("delay", "jitter"):
+            value = getattr(self, name)
+            if not (value >= 0 and math.isfinite(value)):
+                raise InputError(f"a link's {name} must be a finite number of seconds >= 0, not {value!r}")
+        if not self.bandwidth > 0:
+            raise InputError(f"a link's bandwidth must be a positive number of bits per second, not {self.bandwidth!r}")
+
+    def transmission(self, nbytes: int) -> float:
+        """Seconds that `nbytes` occupy the wire."""
+        return nbytes * 8 / self.bandwidth
+
+
+class LinkModel:
+    """The state of one direction: when its wire is free, and when the last message arrives."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.free = -math.inf
+        self._last = -math.inf
+        self._random = Random(link.seed)
+
+    def arrival(self, now: float, nbytes: int) -> float:
+        """When a message of `nbytes` that is handed over at `now` has arrived whole; occupies the wire meanwhile.
+
+        Messages queue for the wire, and none overtakes another: a jittered one holds up those behind it.
+        """
+        self.free = max(now, self.free) + self.link.transmission(nbytes)
+        jitter = self.link.jitter * self._random.random() if self.link.jitter else 0.0
+        self._last = max(self._last, self.free + self.link.delay + jitter)
+        return self._last

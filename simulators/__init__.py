@@ -1,0 +1,1 @@
+"""Networks, virtual time and replay: what a run would cost elsewhere."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,16 +111,17 @@ class _Object:
             raise InputError(f"{self.path} has no {key}")
         return self.values[key]
 
-    def integer(self, key: str, least: int = 1) -> int:
+    def integer(self, key: str, least: int = 1, most: int = 2**31) -> int:
         value = self.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{self.path}: {key} must be an integer of at least {least}, not {value!r:.60}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InputError(f"{self.path}: {key} must be an integer from {least} to {most}, not {value!r:.60}")
         return value
 
     def number(self, key: str) -> float:
         value = self.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise InputError(f"{self.path}: {key} must be a number, not {value!r:.60}")
+        # An integer may be too large for a float: compared before it is converted.
+        if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > sys.float_info.max:
+            raise InputError(f"{self.path}: {key} must be a finite number, not {value!r:.60}")
         return float(value)
 
 
@@ -155,7 +157,7 @@ def _labels(config: _Object) -> tuple[str, ...]:
     named = config.values.get("id2label")
     if named is None:
         # The format leaves out both keys for its default of two labels.
-        count = config.integer("num_labels") if "num_labels" in config.values else 2
+        count = config.integer("num_labels", most=2**20) if "num_labels" in config.values else 2
         return tuple(f"LABEL_{i}" for i in range(count))
     ids = [str(i) for i in range(len(named))] if isinstance(named, dict) else []
     if not ids or set(named) != set(ids) or not all(isinstance(label, str) for label in named.values()):

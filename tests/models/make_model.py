@@ -58,10 +58,8 @@ def random_tensors(shape: BertShape, seed: int = 0) -> dict[str, NDArray[Any]]:
 def tokenizer_json() -> str:
     """[CLS] words [SEP], one id a word."""
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
-    tokenizer.post_processor = TemplateProcessing(  # type: ignore[assignment]
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
     # As many published files do: both have to be switched off by whoever wants whole texts.
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=6)

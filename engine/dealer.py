@@ -1,0 +1,275 @@
+"""The dealer's reading of a plan: masks, DPF keys and corrections, written to two tapes in plan order.
+
+The dealer never sees data. Everything that it draws comes from the two parties' seeds and the model key, so the tapes are
+a deterministic function of those. For each masked wire it knows the mask r; for each share the offset: the parties'
+shares sum to y - offset, and the mask of the opening that consumes the share, r = z_0 + z_1 - offset, absorbs it.
+No branch and no memory index depends on a mask: Gen and the one-hot kernels are constant-time, the rest is arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.basis import Symbol, evaluate, secret_value
+from engine.fss.prg import SeedStream
+from engine.gates.polynomial import lower
+from engine.graph import LINEAR, Node
+from engine.kernels.interface import Kernels, Tweak, leaf_levels, tree_levels
+from engine.linear import apply_linear, matmul_words
+from engine.parameters import DealerParameters
+from engine.ring import U64, Words, byte_width, reduce, ring_mask
+from engine.scheduler.plan import Plan, PlannedCall
+from engine.tape import TapeSink
+
+__all__ = ["Observer", "deal"]
+
+Observer = Callable[[int, int, Words], None]
+"""Called with (call, node, mask) for every input and opening: how a test lets `clear` predict the run."""
+
+SLICE = 1 << 16
+"""Instances that Gen works on at a time: memory stays bounded, and a slice never crosses a block of the key derivation."""
+
+
+def deal(
+    plan: Plan,
+    kernels: Kernels,
+    seeds: tuple[bytes, bytes],
+    tape_id: bytes,
+    parameters: DealerParameters,
+    sinks: tuple[TapeSink, TapeSink],
+    observer: Observer | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the bodies of both tapes of one run."""
+    streams = (SeedStream(kernels, seeds[0]), SeedStream(kernels, seeds[1]))
+    outputs: list[list[Words]] = []
+    for call in plan.calls:
+        state = _Dealing(call, kernels, streams, tape_id, parameters, sinks, observer)
+        for wire, (source, position) in zip(call.segment.graph.inputs(), call.call.inputs, strict=True):
+            state.r[wire.index] = outputs[source][position]
+        state.run()
+        outputs.append([state.r[i] for i in call.segment.graph.outputs])
+        if progress is not None:
+            progress(call.index + 1, len(plan.calls))
+
+
+@dataclass(slots=True)
+class _Dealing:
+    """One call: r and offset by node (no offset: zero), sigma by key (answers carry it on), shares of masks by key."""
+
+    call: PlannedCall
+    kernels: Kernels
+    streams: tuple[SeedStream, SeedStream] = field(repr=False)
+    tape_id: bytes
+    parameters: DealerParameters = field(repr=False)
+    sinks: tuple[TapeSink, TapeSink] = field(repr=False)
+    observer: Observer | None
+    r: dict[int, Words] = field(default_factory=dict, repr=False)
+    offset: dict[int, Words] = field(default_factory=dict, repr=False)
+    sigma: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    shares: dict[int, tuple[Words | None, Words | None]] = field(default_factory=dict, repr=False)
+
+    def run(self) -> None:
+        s = self.call.segment
+        for position, index in enumerate(s.schedule.order):
+            node = s.graph[index]
+            if node.op in LINEAR:
+                self._linear(node)
+            elif (method := _METHODS.get(node.op)) is not None:
+                method(self, node)
+            for i in node.inputs:
+                if s.last_use.get(i) == position:
+                    self.r.pop(i, None)
+                    self.offset.pop(i, None)
+                    self.shares.pop(i, None)
+
+    # ------------------------------------------------------------------ helpers
+    def _seed(self, node: Node, party: int) -> int:
+        return self.call.seed[party] + self.call.segment.seed_offset[node.index][party]
+
+    def _words(self, node: Node, party: int, shape: tuple[int, ...], ring: int, skip: int = 0) -> Words:
+        return self.streams[party].words(self._seed(node, party) + skip, shape, ring)
+
+    def _write(self, party: int, values: Words, bits: int) -> None:
+        width = byte_width(bits)
+        out = np.empty(values.size * width, np.uint8)
+        self.kernels.pack(np.ascontiguousarray(values).reshape(-1), 8 * width, out)
+        self.sinks[party].write(out)
+
+    def _see(self, node: Node) -> None:
+        if self.observer is not None:
+            self.observer(self.call.index, node.index, self.r[node.index])
+
+    def _mask(self, weight: Node, ring: int) -> Words:
+        return self.parameters.masks.mask(self.call.call.prefix + weight.text("name"), weight.type.shape, ring)
+
+    def _graph(self, index: int) -> Node:
+        return self.call.segment.graph[index]
+
+    def _public(self, node: Node) -> Words | None:
+        if node.op not in ("public_matmul", "public_gain"):
+            return None
+        return self.parameters.plain(self.call.call.prefix + self._graph(node.inputs[1]).text("name"))
+
+    # ------------------------------------------------------------------ free operations
+    def _linear(self, node: Node) -> None:
+        wires = [i for i in node.inputs if self._graph(i).type.kind != "weight"]
+        if node.type.kind == "bit":
+            self.r[node.index] = apply_linear(node, [self.r[i] for i in wires], self.kernels).astype(np.uint8)
+        elif node.type.kind == "masked":
+            self.r[node.index] = apply_linear(node, [self.r[i] for i in wires], self.kernels, self._public(node))
+        elif any(i in self.offset for i in wires):
+            zero = np.zeros(1, U64)
+            args = [self.offset[i] if i in self.offset else np.broadcast_to(zero, self._graph(i).type.shape) for i in wires]
+            self.offset[node.index] = apply_linear(node, args, self.kernels, self._public(node))
+
+    def _same(self, node: Node) -> None:
+        """A public constant added: the mask and the offset stay."""
+        for table in (self.r, self.offset):
+            if node.inputs[0] in table:
+                table[node.index] = reduce(table[node.inputs[0]], node.type.ring)
+
+    def _truncate(self, node: Node) -> None:
+        self.r[node.index] = self.r[node.inputs[0]] >> U64(node.int("bits"))
+
+    def _reduce(self, node: Node) -> None:
+        self.r[node.index] = reduce(self.r[node.inputs[0]], node.type.ring)
+
+    def _as_share(self, node: Node) -> None:
+        self.offset[node.index] = reduce(U64(0) - self.r[node.inputs[0]], node.type.ring)
+
+    # ------------------------------------------------------------------ openings
+    def _input(self, node: Node) -> None:
+        self.r[node.index] = self._words(node, node.int("owner"), node.type.shape, node.type.ring)
+        self._see(node)
+
+    def _open(self, node: Node) -> None:
+        if node.type.kind == "bit":
+            a, b = (self.streams[p].bits(self._seed(node, p), node.type.shape) for p in (0, 1))
+            self.r[node.index] = a ^ b  # type: ignore[assignment]
+        else:
+            z = self._words(node, 0, node.type.shape, 64) + self._words(node, 1, node.type.shape, 64)
+            self.r[node.index] = reduce(z - self._offset(node.inputs[0]), node.type.ring)
+        self._see(node)
+
+    def _reveal(self, node: Node) -> None:
+        to = node.int("to")
+        z = self._words(node, 1 - to, node.type.shape, 64)
+        self._write(to, reduce(self._offset(node.inputs[0]) - z, node.type.ring), node.type.ring)
+
+    def _offset(self, index: int) -> Words:
+        return self.offset.get(index, np.zeros((), U64))
+
+    # ------------------------------------------------------------------ keys
+    def _dpf(self, node: Node) -> None:
+        m, n = node.type.ring, node.type.size
+        alpha = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
+        roots = [self._words(node, p, (n, 2), 64) for p in (0, 1)]
+        cw, leaf = np.empty((tree_levels(m), n, 2), U64), np.empty((n, 2), U64)
+        sigma = np.empty(n, np.uint8)
+        for a, b in _slices(n):
+            tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
+            self.kernels.dpf_gen(
+                m, alpha[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b], sigma[a:b]
+            )
+        self._both(cw, leaf)
+        self.sigma[node.index] = sigma.reshape(node.type.shape)
+
+    def _leaf(self, node: Node) -> None:
+        m, n, points = node.type.ring, node.type.size, node.int("points")
+        alpha = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
+        payload = np.ones((n, 2 if node.int("rest") else 1), U64)
+        if node.int("rest"):
+            payload[:, 1] = self.r[node.inputs[1]].reshape(-1) & ring_mask(node.int("rest"))
+        roots = [self._words(node, p, (n, 2), 64) for p in (0, 1)]
+        cw = np.empty((leaf_levels(m, points), n, 2), U64)
+        leaf = np.empty((n, (1 << points) * payload.shape[1]), U64)
+        for a, b in _slices(n):
+            tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
+            self.kernels.leaf_gen(
+                m, points, alpha[a:b], payload[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b]
+            )
+        self._both(cw, leaf)
+
+    def _both(self, *parts: Words) -> None:
+        for part in parts:
+            for sink in self.sinks:
+                sink.write(part.view(np.uint8).reshape(-1))
+
+    def _onehot(self, node: Node) -> None:
+        buckets, ring = node.int("buckets"), node.type.ring
+        r = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
+        hot0 = self.streams[0].counters(self._seed(node, 0), (r.size, buckets), ring)
+        out: NDArray[np.unsignedinteger] = np.empty_like(hot0)
+        self.kernels.onehot_share(r, hot0, out)
+        self.sinks[1].write(out.view(np.uint8).reshape(-1))
+
+    def _mask_share(self, node: Node) -> None:
+        r, ring = self.r[node.inputs[0]], node.type.ring
+        if node["known"] is not None:
+            self.shares[node.index] = (r, None) if node["known"] == 0 else (None, r)
+            return
+        s0 = self._words(node, 0, node.type.shape, ring)
+        s1 = reduce(r - s0, ring)
+        self._write(1, s1, ring)
+        self.shares[node.index] = (s0, s1)
+
+    # ------------------------------------------------------------------ gates
+    def _poly(self, node: Node) -> None:
+        lowered, ring = lower(node, self.call.segment.graph), node.type.ring
+        skip = 0
+        for c in lowered.coefficients:
+            value = evaluate(c.secret, self._secret, c.shape, c.bits, self.kernels)
+            c0 = self._words(node, 0, c.shape, c.bits, skip)
+            skip += c0.size
+            self._write(1, reduce(value - c0, c.bits), c.bits)
+        if lowered.offset:
+            self.offset[node.index] = evaluate(lowered.offset, self._secret, node.type.shape, ring, self.kernels)
+
+    def _secret(self, symbol: Symbol) -> Words:
+        if symbol[0] == "s":
+            return secret_value(symbol, self.sigma[symbol[1]].astype(U64), 1)
+        return secret_value(symbol, self.r[symbol[1]], self._graph(symbol[1]).type.ring)
+
+    def _matmul(self, node: Node) -> None:
+        x, y, kx, ky = node.inputs
+        product = matmul_words(self.r[x], self.r[y], node.type.ring, self.kernels)
+        (x0, _), (y0, _) = self.shares[kx], self.shares[ky]
+        if x0 is not None and y0 is not None:
+            product = reduce(product - matmul_words(x0, y0, node.type.ring, self.kernels), node.type.ring)
+        self.offset[node.index] = product
+
+    def _weight_matmul(self, node: Node) -> None:
+        x, w, key = node.inputs
+        r = self._weight_operand(x, w, key)
+        if r is not None:
+            mask = self._mask(self._graph(w), node.type.ring)
+            self.offset[node.index] = matmul_words(r, mask, node.type.ring, self.kernels)
+
+    def _weight_gain(self, node: Node) -> None:
+        x, w, key = node.inputs
+        r = self._weight_operand(x, w, key)
+        if r is not None:
+            self.offset[node.index] = reduce(r * self._mask(self._graph(w), node.type.ring), node.type.ring)
+
+    def _weight_operand(self, x: int, w: int, key: int) -> Words | None:
+        """What multiplies R_W in the offset: the other party's share of r_X, or r_X itself for a shared weight."""
+        owner = self._graph(w)["owner"]
+        return self.r[x] if owner == "shared" else self.shares[key][1 - int(str(owner))]
+
+
+def _slices(n: int) -> list[tuple[int, int]]:
+    return [(a, min(a + SLICE, n)) for a in range(0, n, SLICE)]
+
+
+_METHODS: dict[str, Callable[[_Dealing, Node], None]] = {
+    "input": _Dealing._input, "open": _Dealing._open, "reveal": _Dealing._reveal,
+    "add_const": _Dealing._same, "add_public": _Dealing._same, "truncate": _Dealing._truncate,
+    "reduce": _Dealing._reduce, "as_share": _Dealing._as_share, "dpf": _Dealing._dpf, "leaf": _Dealing._leaf,
+    "onehot": _Dealing._onehot, "mask_share": _Dealing._mask_share, "poly": _Dealing._poly, "matmul": _Dealing._matmul,
+    "weight_matmul": _Dealing._weight_matmul, "weight_gain": _Dealing._weight_gain,
+}  # fmt: skip

@@ -1,0 +1,116 @@
+"""Gate `fss`: questions to one DPF on a masked wire (PROTOCOLS.md section 3).
+
+All intervals, equalities and range lookups on the same wire share one key; all pieces of row-wise tables on the same wire
+and rest share one key with arithmetic leaves. Nothing here costs a round: opening the answer does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.graph import WireType
+from engine.wires import AnswerShare, BitShare, Masked, Rest, Share, fail
+
+__all__ = ["LEAF_POINTS", "Table", "at_least", "below", "counts", "equal", "interval", "lookup", "piece"]
+
+LEAF_POINTS = 3
+"""Arithmetic leaves hold 2^3 points: a leaf correction word of 128 B, against one AES more for every 8 points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A public function on [first, first + len(values)), integers at `scale`; zero elsewhere.
+
+    `slopes`, where given, are per unit of the rest at the rest's scale, so that value + slope d is at `scale`."""
+
+    name: str
+    first: int
+    scale: int
+    values: tuple[int, ...]
+    slopes: tuple[int, ...] | None = None
+
+    @property
+    def bound(self) -> int:
+        return max(map(abs, self.values))
+
+    def __repr__(self) -> str:
+        return f"Table({self.name}, {self.first}:{self.first + len(self.values)}, scale {self.scale})"
+
+
+def _key(x: Masked) -> int:
+    if x.ring > 64:
+        raise fail(f"a DPF domain has at most 64 bits, not {x.ring}")
+    return x.graph.add("dpf", (x.index,), WireType("key", x.shape, x.ring))
+
+
+def interval(x: Masked, lo: int, hi: int) -> BitShare:
+    """Shares of [lo <= x < hi], lo and hi integers at the scale of x; 0 < hi - lo < 2^m."""
+    m = x.ring
+    if not 0 < hi - lo < 1 << m or lo < -(1 << m - 1) or hi > 1 << m - 1:
+        raise fail(f"interval [{lo}, {hi}) is not inside the {m}-bit domain")
+    kind = WireType("bit share", x.shape, 1, 0, 1)
+    return BitShare(x.graph, x.graph.add("interval", (_key(x), x.index), kind, lo=lo, hi=hi))
+
+
+def at_least(x: Masked, lo: int) -> BitShare:
+    """Shares of [x >= lo]."""
+    return interval(x, lo, 1 << x.ring - 1)
+
+
+def below(x: Masked, hi: int) -> BitShare:
+    """Shares of [x < hi]."""
+    return interval(x, -(1 << x.ring - 1), hi)
+
+
+def equal(x: Masked, value: int) -> BitShare:
+    """Shares of [x = value], value taken mod 2^m."""
+    kind = WireType("bit share", x.shape, 1, 0, 1)
+    return BitShare(x.graph, x.graph.add("equal", (_key(x), x.index), kind, value=value))
+
+
+def lookup(x: Masked, table: Table, spare: int = 1) -> AnswerShare:
+    """Shares of sigma T[x]; zero outside the table, x taken modulo the domain, which must hold the bound of x.
+
+    The ring k leaves |T| < 2^(k-2), so that the opened answer can be lifted: sigma T and -sigma T both fit.
+    """
+    m = x.ring
+    if len(table.values) > 1 << m:
+        raise fail(f"table {table.name} has {len(table.values)} entries, more than its {m}-bit domain")
+    if x.bound.bit_length() > m - 1:
+        raise fail(f"|x| <= {x.bound} leaves the {m}-bit domain of table {table.name}: far values would alias into it")
+    k = table.bound.bit_length() + 1 + spare
+    kind = WireType("answer share", x.shape, k, table.scale, table.bound)
+    attrs = {"table": table.name, "first": table.first, "values": table.values}
+    return AnswerShare(x.graph, x.graph.add("lookup", (_key(x), x.index), kind, **attrs))
+
+
+def piece(index: Masked, rest: Rest | None, table: Table, ring: int = 64) -> Share:
+    """Share of T[index] + slope[index] d, zero outside the table: arithmetic leaves, any precision, no sign, no opening."""
+    if (rest is None) != (table.slopes is None):
+        raise fail(f"table {table.name}: slopes and a rest go together")
+    m, points = index.ring, min(LEAF_POINTS, index.ring)
+    if len(table.values) > 1 << m or index.bound.bit_length() > m - 1:
+        raise fail(f"|index| <= {index.bound} or table {table.name} leaves the {m}-bit domain")
+    inputs = (index.index,) if rest is None else (index.index, rest.wire.index)
+    bits = 0 if rest is None else rest.bits
+    attrs = {"points": points, "rest": bits}
+    key = index.graph.add("leaf", inputs, WireType("key", index.shape, m), **attrs)
+    bound = table.bound if table.slopes is None else table.bound + max(map(abs, table.slopes)) * ((1 << bits) - 1)
+    kind = WireType("share", index.shape, ring, table.scale, bound)
+    attrs2 = {"table": table.name, "first": table.first, "values": table.values, "slopes": table.slopes}
+    return Share(index.graph, index.graph.add("piece", (key, *inputs), kind, **attrs2))
+
+
+def counts(x: Masked, ring: int) -> Share:
+    """Histogram of each row: shares, mod 2^ring, of how many x of the row equal k - B/2, for k = 0 .. B-1, B = 2^m."""
+    *rows, length = x.shape
+    if ring not in (8, 16):
+        raise fail(f"counters have 8 or 16 bits, not {ring}")
+    if length >= 1 << ring:
+        raise fail(f"a row of {length} overflows counters of {ring} bits")
+    if x.ring > 10:
+        raise fail(f"a histogram of 2^{x.ring} buckets is too large: truncate first")
+    buckets = 1 << x.ring
+    key = x.graph.add("onehot", (x.index,), WireType("key", x.shape, ring), buckets=buckets)
+    kind = WireType("share", (*rows, buckets), ring, 0, (1 << ring) - 1)
+    return Share(x.graph, x.graph.add("counts", (key, x.index), kind))

@@ -1,0 +1,76 @@
+"""Maxima of rows: a histogram where a stabiliser near the maximum will do, a tournament where the maximum itself is meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from engine.expr import Expr
+from engine.gates.fss import at_least, counts, equal
+from engine.gates.polynomial import polynomial
+from engine.wires import Masked, concat, fail
+
+__all__ = ["argmax", "maximum", "stabiliser"]
+
+
+def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
+    """M of each row in (max - 2^bucket, max + 2^bucket], shape (..., 1), at the scale of x. Three rounds, any length.
+
+    x falls into buckets of 2^bucket, of which there are 2^bits, by free truncation. Counts per bucket (round 1), which
+    suffix counts are non-zero (round 2), and M = base + step * how many (round 3). PROTOCOLS.md section 6.
+    Rows longer than a counter of 8 bits are counted in up to three blocks, longer ones with 16-bit counters.
+    """
+    t = x.truncate(-bucket)
+    if t.bound >= 1 << bits - 1:
+        raise fail(f"|x| <= {t.bound} buckets of 2^{bucket} leaves the range of {1 << bits} buckets: more or wider buckets")
+    t = t.reduce(bits)
+    length = x.shape[-1]
+    ring = 8 if length <= 3 * 255 else 16
+    size = (1 << ring) - 1
+    blocks = [counts(t.slice(-1, a, min(a + size, length)), ring) for a in range(0, length, size)]
+    empty = [equal(b.suffix_sum().bounded(size).open(), 0).open() for b in blocks]
+    zero: Expr = empty[0].operand()
+    for e in empty[1:]:
+        zero = zero * e
+    # Suffix k is non-empty up to the maximum's bucket b: b + B/2 + 1 of them are. Powers of two shorten the coefficients.
+    half, unit = 1 << bits - 1, x.scale + bucket
+    filled = polynomial(replace((1 - zero).shifted(unit), scale=x.scale), x.ring).sum()
+    return filled.plus(-(half + 1) << unit).bounded(half + 1 << unit).open()
+
+
+def maximum(x: Masked) -> Masked:
+    """The maximum of each row exactly, shape (..., 1): a tournament, 2 ceil(log2 n) rounds. x keeps two bits of head-room."""
+    while x.shape[-1] > 1:
+        left, right, rest = _pairs(x)
+        wins = at_least(_difference(left, right), 0).open()
+        winner = polynomial(right + wins * (left - right), x.ring, x.bound).open()
+        x = winner if rest is None else concat([winner, rest], -1)
+    return x
+
+
+def argmax(x: Masked, ring: int = 32) -> Masked:
+    """The index of the maximum of each row (of the first one in a tie of pairs), shape (..., 1): 2 ceil(log2 n) rounds.
+
+    A slot's winner is kept as an offset to the slot's own position, so that no constant depends on the position."""
+    offset = x.times(0, scale=0).reduce(min(ring, x.ring))
+    while x.shape[-1] > 1:
+        (left, right, rest), (a, b, c) = _pairs(x), _pairs(offset)
+        half = left.shape[-1] if rest is None else left.shape[-1] + 1
+        wins = at_least(_difference(left, right), 0).open()
+        value = polynomial(right + wins * (left - right), x.ring, x.bound).open()
+        moved = b.operand() + half
+        place = polynomial(moved + wins * (a.operand() - moved), offset.ring, offset.bound + half).open()
+        x = value if rest is None else concat([value, rest], -1)
+        offset = place if c is None else concat([place, c], -1)
+    return offset
+
+
+def _difference(a: Masked, b: Masked) -> Masked:
+    """a - b in the smallest domain that holds it."""
+    return (a - b).narrow()
+
+
+def _pairs(x: Masked) -> tuple[Masked, Masked, Masked | None]:
+    """Slots (i, i + h), h = ceil(n/2), and the middle one that has no partner."""
+    n = x.shape[-1]
+    h, k = (n + 1) // 2, n // 2
+    return x.slice(-1, 0, k), x.slice(-1, h, n), x.slice(-1, k, h) if h > k else None

@@ -1,0 +1,77 @@
+"""LayerNorm and RMSNorm without gain and bias, which fold into the next linear layer (PROTOCOLS.md section 6).
+
+    c = (D y - sum y) / 2^ceil(log2 D), on the masked wire: the factor k = D / 2^ceil(log2 D) is absorbed by the table
+    V = sum of c^2                                       n = c sqrt(D) / sqrt(V + k^2 D eps)
+
+Four rounds: y, V, rsqrt, n. SIGMA takes 15 to 16."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Any
+
+from engine.gates.polynomial import polynomial
+from engine.gates.reciprocal import rsqrt
+from engine.wires import Masked, Share
+
+__all__ = ["NormRange", "layer_norm", "rms_norm"]
+
+
+@dataclass(frozen=True, slots=True)
+class NormRange:
+    """What calibration says of one norm. Real magnitudes as powers of two: |y| < 2^y, |y - mean| < 2^centred,
+    2^low <= mean square of the centred row < 2^high, |n| < 2^n; rings: `wire` for y, `out` for n before truncation."""
+
+    y: int
+    centred: int
+    low: int
+    high: int
+    n: int
+    wire: int = 50
+    out: int = 64
+    c_scale: int = 11
+    r_scale: int = 14
+
+
+def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
+    """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale."""
+    d = y.shape[-1]
+    log_d = (d - 1).bit_length()
+    opened = y.open(at.wire, 1 << at.y + y.scale)
+    centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(1, opened.scale + log_d)
+    c = centred.bounded(1 << at.centred + centred.scale).truncate(at.c_scale)
+    return _scaled(c, at, d, Decimal(d) / (1 << log_d), eps, scale)
+
+
+def rms_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
+    """y / sqrt(mean y^2 + eps), as `layer_norm` without centring."""
+    c = y.open(at.wire, 1 << at.centred + y.scale).truncate(at.c_scale)
+    return _scaled(c, at, y.shape[-1], Decimal(1), eps, scale)
+
+
+def _scaled(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, scale: int) -> Masked:
+    """n = c sqrt(D) / sqrt(sum c^2 + k^2 D eps)."""
+    with localcontext() as context:
+        context.prec = 50
+        spread, shift = k * k * d, k * k * d * Decimal(repr(eps))
+    low, high = at.low + _log2(spread) - 1, at.high + _log2(spread) + 1
+    v_scale = 2 * at.c_scale
+    squares: Any = polynomial(c * c, 62, c.bound**2).sum()
+    v = squares.bounded(1 << high + v_scale).open(min(62, high + v_scale + 2))
+    scale_r = 40
+    inverse = rsqrt(v, low, high, numerator=d, eps=shift, scale=scale_r)
+    bound = inverse.bound
+    r = inverse.open(bound.bit_length() + 3).truncate(at.r_scale)
+    n = polynomial(c * r, at.out, 1 << at.n + at.c_scale + at.r_scale).open()
+    return n.truncate(scale)
+
+
+def _log2(x: Decimal) -> int:
+    """floor(log2 x) for x > 0."""
+    e = 0
+    while x >= 2:
+        x, e = x / 2, e + 1
+    while x < 1:
+        x, e = x * 2, e - 1
+    return e

@@ -1,0 +1,321 @@
+"""A party's reading of one call of a plan: synchronous, no I/O. What it sends is `message`; what arrives goes to `opened`.
+
+    state = PartyCall(...)          values of earlier segments set in state.values
+    state.message(node)             y_b + z_b mod 2^w, packed, for an opening (static ones in the prepare phase)
+    state.opened(node, own, peer)   both hold x_hat
+    state.evaluate(node)            everything in between
+
+Branches and memory indices depend on public values only: shapes, the plan, and the x_hat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.basis import Symbol, evaluate, public_value
+from engine.errors import LocalError
+from engine.fss.prg import SeedStream
+from engine.gates.polynomial import lower
+from engine.graph import LINEAR, Node
+from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.linear import apply_linear, constants, matmul_words
+from engine.parameters import Parameters
+from engine.ring import U64, Words, byte_width, packed_bytes, reduce, ring_mask, to_ring
+from engine.scheduler.plan import PlannedCall
+
+__all__ = ["PartyCall", "ReadTape"]
+
+ReadTape = Callable[[int], NDArray[np.uint8]]
+SLICE = 1 << 16
+
+
+@dataclass(slots=True)
+class PartyCall:
+    """One party's state in one call. `tape` gives the next bytes; `own_input` the integers of this party's inputs."""
+
+    party: int
+    call: PlannedCall
+    kernels: Kernels
+    stream: SeedStream = field(repr=False)
+    tape_id: bytes
+    parameters: Parameters = field(repr=False)
+    inputs: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+    values: dict[int, Any] = field(default_factory=dict, repr=False)
+    outputs: dict[str, NDArray[np.int64]] = field(default_factory=dict, repr=False)
+
+    # ------------------------------------------------------------------ messages
+    def message(self, node: Node) -> NDArray[np.uint8]:
+        """What this party sends for an opening, packed to w bits an element."""
+        if node.type.kind == "bit":
+            masked = self.values[node.inputs[0]] ^ self.stream.bits(self._seed(node), node.type.shape)
+            return np.packbits(masked.reshape(-1), bitorder="little")
+        share = self._own_input(node) if node.op == "input" else self.values[node.inputs[0]]
+        z = self._words(node, node.type.shape, 64)
+        return self._pack(reduce(share + z, node.type.ring), node.type.ring)
+
+    def _own_input(self, node: Node) -> Words:
+        return to_ring(self.inputs[node.text("name")], node.type.ring).reshape(node.type.shape)
+
+    def opened(self, node: Node, own: NDArray[np.uint8] | None, peer: NDArray[np.uint8] | None) -> None:
+        """Both messages are known: x_hat, or this party's output."""
+        if node.op == "reveal":
+            if node.int("to") == self.party:
+                assert peer is not None
+                self._output(node, peer)
+            return
+        messages = [m for m in (own, peer) if m is not None]
+        if node.type.kind == "bit":
+            n = node.type.size
+            bits = messages[0] if len(messages) == 1 else messages[0] ^ messages[1]
+            self.values[node.index] = np.unpackbits(bits, bitorder="little")[:n].reshape(node.type.shape)
+            return
+        total = self._unpack(messages[0], node)
+        if len(messages) == 2:
+            total = total + self._unpack(messages[1], node)
+        self.values[node.index] = reduce(total, node.type.ring).reshape(node.type.shape)
+
+    def _output(self, node: Node, peer: NDArray[np.uint8]) -> None:
+        w = node.type.ring
+        correction = self.values.pop(~node.index)
+        y = reduce(self.values[node.inputs[0]].reshape(-1) + self._unpack(peer, node) + correction, w)
+        shift = np.int64(64 - w)
+        signed = (y << U64(64 - w)).view(np.int64) >> shift
+        self.outputs[node.text("name")] = signed.reshape(node.type.shape)
+
+    # ------------------------------------------------------------------ evaluation
+    def evaluate(self, node: Node, tape: ReadTape) -> None:
+        """Compute a node whose inputs are known. `tape` is called for exactly the bytes that the plan gives the node."""
+        if node.op in LINEAR:
+            self._linear(node)
+        elif (method := _METHODS.get(node.op)) is not None:
+            method(self, node, tape)
+
+    def forget(self, index: int) -> None:
+        self.values.pop(index, None)
+
+    def _seed(self, node: Node) -> int:
+        return self.call.seed[self.party] + self.call.segment.seed_offset[node.index][self.party]
+
+    def _words(self, node: Node, shape: tuple[int, ...], ring: int, skip: int = 0) -> Words:
+        return self.stream.words(self._seed(node) + skip, shape, ring)
+
+    def _node(self, index: int) -> Node:
+        return self.call.segment.graph[index]
+
+    def _name(self, weight: Node) -> str:
+        return self.call.call.prefix + weight.text("name")
+
+    def _pack(self, values: Words, w: int) -> NDArray[np.uint8]:
+        out = np.empty(packed_bytes(values.size, w), np.uint8)
+        self.kernels.pack(np.ascontiguousarray(values).reshape(-1), w, out)
+        return out
+
+    def _unpack(self, data: NDArray[np.uint8], node: Node) -> Words:
+        out = np.empty(node.type.size, U64)
+        self.kernels.unpack(data, node.type.ring, out)
+        return out
+
+    def _from_tape(self, tape: ReadTape, shape: tuple[int, ...], bits: int) -> Words:
+        width = byte_width(bits)
+        out = np.empty(shape, U64)
+        self.kernels.unpack(tape(out.size * width), 8 * width, out.reshape(-1))
+        return out
+
+    def _dealt(self, node: Node, tape: ReadTape, shape: tuple[int, ...], bits: int, skip: int = 0) -> Words:
+        """This party's share of something dealt: from the seed (P0) or the tape (P1)."""
+        return self._words(node, shape, bits, skip) if self.party == 0 else self._from_tape(tape, shape, bits)
+
+    # ------------------------------------------------------------------ free operations
+    def _linear(self, node: Node) -> None:
+        wires = [i for i in node.inputs if self._node(i).type.kind != "weight"]
+        weight = None
+        if node.op in ("public_matmul", "public_gain"):
+            weight = self.parameters.plain(self._name(self._node(node.inputs[1])))
+        result = apply_linear(node, [self.values[i] for i in wires], self.kernels, weight)
+        self.values[node.index] = result.astype(np.uint8) if node.type.kind == "bit" else result
+
+    def _add_const(self, node: Node, _tape: ReadTape) -> None:
+        self._add_public_words(node, constants(node))
+
+    def _add_public(self, node: Node, _tape: ReadTape) -> None:
+        weight = self.parameters.plain(self._name(self._node(node.inputs[1])))
+        self._add_public_words(node, to_ring(weight, 64))
+
+    def _add_public_words(self, node: Node, c: Words) -> None:
+        x = self.values[node.inputs[0]]
+        adds = node.type.kind == "masked" or self.party == 0
+        self.values[node.index] = reduce(x + c, node.type.ring) if adds else x
+
+    def _truncate(self, node: Node, _tape: ReadTape) -> None:
+        self.values[node.index] = self.values[node.inputs[0]] >> U64(node.int("bits"))
+
+    def _reduce(self, node: Node, _tape: ReadTape) -> None:
+        self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)
+
+    def _as_share(self, node: Node, _tape: ReadTape) -> None:
+        x = self.values[node.inputs[0]]
+        self.values[node.index] = x if self.party == 0 else np.zeros_like(x)
+
+    # ------------------------------------------------------------------ keys
+    def _dpf(self, node: Node, tape: ReadTape) -> None:
+        """Read the key and answer every question that the segment asks of it."""
+        m, n = node.type.ring, node.type.size
+        levels = tree_levels(m)
+        cw = tape(16 * n * levels).view(U64).reshape(levels, n, 2)
+        leaf = tape(16 * n).view(U64).reshape(n, 2)
+        root = self._words(node, (n, 2), 64)
+        asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
+        x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
+        outs = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
+        questions = [_question(q) for q in asked]
+        for a in range(0, n, SLICE):
+            b = min(a + SLICE, n)
+            tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
+            parts = [o[a:b] for o in outs]
+            self.kernels.dpf_eval(
+                self.party, m, root[a:b], cw[:, a:b], leaf[a:b], tweak, x_hat[a:b], questions, parts
+            )
+        for q, out in zip(asked, outs, strict=True):
+            value = out if q.type.ring == 1 else reduce(out, q.type.ring)
+            self.values[q.index] = value.reshape(q.type.shape)
+
+    def _leaf(self, node: Node, tape: ReadTape) -> None:
+        m, n, points = node.type.ring, node.type.size, node.int("points")
+        levels, words = leaf_levels(m, points), (1 << points) * (2 if node.int("rest") else 1)
+        cw = tape(16 * n * levels).view(U64).reshape(levels, n, 2)
+        leaf = tape(8 * n * words).view(U64).reshape(n, words)
+        root = self._words(node, (n, 2), 64)
+        x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
+        bits = node.int("rest")
+        d_hat = np.ascontiguousarray(self.values[node.inputs[1]] & ring_mask(bits)).reshape(-1) if bits else None
+        for index in self.call.segment.schedule.questions.get(node.index, ()):
+            q, out = self._node(index), np.empty(n, U64)
+            value = np.array(q.ints("values"), np.int64)
+            slope = np.array(q.ints("slopes"), np.int64) if bits else None
+            first, tweak = q.int("first"), Tweak(self.tape_id, self.call.gate(node.index))
+            self.kernels.leaf_eval(
+                self.party, m, points, root, cw, leaf, tweak, x_hat, d_hat, first, value, slope, out
+            )
+            self.values[index] = reduce(out, q.type.ring).reshape(q.type.shape)
+
+    def _onehot(self, node: Node, tape: ReadTape) -> None:
+        shape = (*node.type.shape, node.int("buckets"))
+        ring = node.type.ring
+        if self.party == 0:
+            self.values[node.index] = self.stream.counters(self._seed(node), shape, ring)
+        else:
+            size = int(np.prod(shape, dtype=np.int64)) * (ring // 8)
+            self.values[node.index] = tape(size).view(np.uint8 if ring == 8 else np.uint16).reshape(shape)
+
+    def _counts(self, node: Node, _tape: ReadTape) -> None:
+        hot, t_hat = self.values[node.inputs[0]], self.values[node.inputs[1]]
+        rows = int(np.prod(t_hat.shape[:-1], dtype=np.int64))
+        length, buckets = t_hat.shape[-1], hot.shape[-1]
+        out = np.empty((rows, buckets), hot.dtype)
+        t = np.ascontiguousarray(t_hat).reshape(rows, length)
+        self.kernels.onehot_counts(hot.reshape(rows, length, buckets), t, out)
+        self.values[node.index] = out.astype(U64).reshape(node.type.shape)
+
+    def _mask_share(self, node: Node, tape: ReadTape) -> None:
+        if node["known"] is None:
+            self.values[node.index] = self._dealt(node, tape, node.type.shape, node.type.ring)
+        elif node["known"] == self.party:
+            wire = self._node(node.inputs[0])
+            self.values[node.index] = self._words(wire, node.type.shape, node.type.ring)
+        else:
+            self.values[node.index] = None
+
+    # ------------------------------------------------------------------ gates
+    def _poly(self, node: Node, tape: ReadTape) -> None:
+        lowered, ring = lower(node, self.call.segment.graph), node.type.ring
+        dealt, skip = [], 0
+        for c in lowered.coefficients:
+            share = self._dealt(node, tape, c.shape, c.bits, skip)
+            skip += share.size
+            dealt.append((share, c.shift, c.public))
+        free = lowered.free if self.party == 0 else ()
+        self.values[node.index] = evaluate(free, self._basis, node.type.shape, ring, self.kernels, dealt)
+
+    def _basis(self, symbol: Symbol) -> Words:
+        return public_value(symbol, self.values[symbol[1]])
+
+    def _matmul(self, node: Node, _tape: ReadTape) -> None:
+        x, y, sx, sy = (self.values[i] for i in node.inputs)
+        w = node.type.ring
+        if self.party == 0:
+            total = matmul_words(_less(x, sx), _less(y, sy), w, self.kernels)
+        else:
+            total = np.zeros(node.type.shape, U64)
+            for a, b in ((sx, y), (x, sy)):
+                if a is not None and b is not None:
+                    total = total - matmul_words(a, b, w, self.kernels)
+        self.values[node.index] = reduce(total, w)
+
+    def _weight_matmul(self, node: Node, _tape: ReadTape) -> None:
+        def product(a: Words, b: Any) -> Words:
+            return matmul_words(reduce(a, node.type.ring), b, node.type.ring, self.kernels)
+
+        self._weight_product(node, product)
+
+    def _weight_gain(self, node: Node, _tape: ReadTape) -> None:
+        def product(a: Words, b: Any) -> Words:
+            return reduce(a * (b if b.dtype == U64 else to_ring(b, 64)), node.type.ring)
+
+        self._weight_product(node, product)
+
+    def _weight_product(self, node: Node, product: Callable[[Words, Any], Words]) -> None:
+        x, w, key = node.inputs
+        weight, share, ring = self._node(w), self.values[key], node.type.ring
+        name, owner = self._name(weight), weight["owner"]
+        if owner == self.party:
+            total = product(_less(self.values[x], share), self.parameters.plain(name))
+        else:
+            total = product(self.values[x], self.parameters.share(name, ring)) if owner == "shared" else None
+            if share is not None:
+                mine = U64(0) - product(share, self.parameters.masked(name, ring))
+                total = mine if total is None else total + mine
+        self.values[node.index] = np.zeros(node.type.shape, U64) if total is None else reduce(total, ring)
+
+    def _weight_share(self, node: Node, _tape: ReadTape) -> None:
+        weight = self._node(node.inputs[0])
+        name, owner = self._name(weight), weight["owner"]
+        if owner == "shared":
+            value = self.parameters.share(name, node.type.ring)
+        elif owner == self.party:
+            value = to_ring(self.parameters.plain(name), node.type.ring)
+        else:
+            value = np.zeros(weight.type.shape, U64)
+        self.values[node.index] = np.broadcast_to(value, node.type.shape)
+
+    def _reveal(self, node: Node, tape: ReadTape) -> None:
+        if node.int("to") == self.party:
+            self.values[~node.index] = self._from_tape(tape, (node.type.size,), node.type.ring)
+
+
+def _less(x: Words, share: Words | None) -> Words:
+    return x if share is None else x - share
+
+
+def _question(node: Node) -> Question:
+    match node.op:
+        case "interval":
+            return Interval(node.int("lo"), node.int("hi"))
+        case "equal":
+            return Equal(node.int("value"))
+        case "lookup":
+            return Lookup(node.int("first"), np.array(node.ints("values"), np.int64))
+    raise LocalError(f"'{node.op}' is no question to a DPF")
+
+
+_METHODS: dict[str, Callable[[PartyCall, Node, ReadTape], None]] = {
+    "add_const": PartyCall._add_const, "add_public": PartyCall._add_public, "truncate": PartyCall._truncate,
+    "reduce": PartyCall._reduce, "as_share": PartyCall._as_share, "dpf": PartyCall._dpf, "leaf": PartyCall._leaf,
+    "onehot": PartyCall._onehot, "counts": PartyCall._counts, "mask_share": PartyCall._mask_share,
+    "poly": PartyCall._poly, "matmul": PartyCall._matmul, "weight_matmul": PartyCall._weight_matmul,
+    "weight_gain": PartyCall._weight_gain, "weight_share": PartyCall._weight_share, "reveal": PartyCall._reveal,
+}  # fmt: skip

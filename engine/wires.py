@@ -22,7 +22,7 @@ from engine.errors import TraceError
 from engine.expr import Expr, Operand
 from engine.graph import Graph, Kind, Node, Shape, WireType, author
 
-__all__ = ["Answer", "AnswerShare", "Bit", "BitShare", "Masked", "Rest", "Share", "Weight", "Wire", "concat", "fail"]
+__all__ = ["Answer", "AnswerShare", "Bit", "BitShare", "Masked", "Rest", "Share", "Weight", "Wire", "concat", "fail", "magnitude"]
 
 
 def fail(message: str) -> TraceError:
@@ -337,6 +337,11 @@ def concat(wires: Sequence[Linear], axis: int = 0) -> Any:
     shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
     ring, bound = min(w.ring for w in wires), max(w.bound for w in wires)
     return first._map("concat", tuple(wires[1:]), shape=shape, ring=ring, bound=bound, attrs={"axis": axis})
+
+
+def magnitude(bits: int) -> int:
+    """The bound that a calibrated |x| < 2^bits stands for: a thousandth below, so that rounding up stays below 2^bits."""
+    return (1 << bits) - (1 << max(bits - 10, 0)) if bits > 0 else 1
 
 
 def broadcast_shapes(a: Shape, b: Shape) -> Shape:

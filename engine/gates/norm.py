@@ -13,7 +13,7 @@ from typing import Any
 
 from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import rsqrt
-from engine.wires import Masked, Share
+from engine.wires import Masked, Share, magnitude
 
 __all__ = ["NormRange", "layer_norm", "rms_norm"]
 
@@ -38,15 +38,15 @@ def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) ->
     """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale."""
     d = y.shape[-1]
     log_d = (d - 1).bit_length()
-    opened = y.open(at.wire, 1 << at.y + y.scale)
+    opened = y.open(at.wire, magnitude(at.y + y.scale))
     centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(1, opened.scale + log_d)
-    c = centred.bounded(1 << at.centred + centred.scale).truncate(at.c_scale)
+    c = centred.bounded(magnitude(at.centred + centred.scale)).truncate(at.c_scale)
     return _scaled(c, at, d, Decimal(d) / (1 << log_d), eps, scale)
 
 
 def rms_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
     """y / sqrt(mean y^2 + eps), as `layer_norm` without centring."""
-    c = y.open(at.wire, 1 << at.centred + y.scale).truncate(at.c_scale)
+    c = y.open(at.wire, magnitude(at.centred + y.scale)).truncate(at.c_scale)
     return _scaled(c, at, y.shape[-1], Decimal(1), eps, scale)
 
 
@@ -58,12 +58,12 @@ def _scaled(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, scale: int
     low, high = at.low + _log2(spread) - 1, at.high + _log2(spread) + 1
     v_scale = 2 * at.c_scale
     squares: Any = polynomial(c * c, 62, c.bound**2).sum()
-    v = squares.bounded(1 << high + v_scale).open(min(62, high + v_scale + 2))
+    v = squares.bounded(magnitude(high + v_scale)).open(min(62, high + v_scale + 2))
     scale_r = 40
     inverse = rsqrt(v, low, high, numerator=d, eps=shift, scale=scale_r)
     bound = inverse.bound
     r = inverse.open(bound.bit_length() + 3).truncate(at.r_scale)
-    n = polynomial(c * r, at.out, 1 << at.n + at.c_scale + at.r_scale).open()
+    n = polynomial(c * r, at.out, magnitude(at.n + at.c_scale + at.r_scale)).open()
     return n.truncate(scale)
 
 

@@ -13,55 +13,95 @@ from engine.gates.matmul import matmul
 from engine.gates.maximum import stabiliser
 from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import reciprocal
-from engine.wires import Masked, Share
+from engine.wires import Masked, Share, magnitude
 
 __all__ = ["SoftmaxRange", "softmax", "softmax_times"]
 
-E_SCALE, E_OPEN = 11, 28
-TOP = 2
-"""M lies within one bucket of 2 nats of the maximum, so exponents reach 2 at most (and a rounding)."""
+Q_SCALE = 10
+"""Scale of q and of k; scores come out at twice that."""
 
 
 @dataclass(frozen=True, slots=True)
 class SoftmaxRange:
-    """Scores in (-2^(bits) nats, 2^(bits) nats) with buckets of 2 nats, 2^bits of them; ring: the width of e in linear
-    maps; o: |o| < 2^o."""
+    """What calibration says of one attention: powers of two. |score| < 2^score - 2^bucket nats, max - min of a row
+    < 2^spread nats, sum of exp(score - max) v below 2^product, |o| < 2^o. Everything else follows."""
 
-    bits: int = 6
-    ring: int = 37
-    o: int = 6
+    score: int = 6
+    spread: int = 7
+    product: int = 9
+    o: int = 5
 
     @property
     def bucket(self) -> int:
-        return 1
+        """log2 of a bucket's width in nats: 2 nats, or 4 where the histogram would have more than 256 buckets."""
+        return max(1, self.score - 7)
+
+    @property
+    def bits(self) -> int:
+        """log2 of the number of buckets: they reach one step beyond the bound of the scores."""
+        return self.score + 1 - self.bucket
+
+    @property
+    def score_bound(self) -> int:
+        """The bound of a score at scale 2 Q_SCALE."""
+        return (1 << self.score) - (1 << self.bucket) << 2 * Q_SCALE
+
+    @property
+    def top(self) -> int:
+        """exp(score - M) <= exp(top): M lies within one bucket of the maximum."""
+        return 1 << self.bucket
+
+    @property
+    def top_bits(self) -> int:
+        """log2 exp(top), rounded up."""
+        return 3 if self.bucket == 1 else -(-self.top * 1443 // 1000)
+
+    @property
+    def e_scale(self) -> int:
+        """e = exp(score - M) is at least exp(-top) in a row: that must keep its precision."""
+        return 8 + self.top_bits
+
+    @property
+    def score_ring(self) -> int:
+        return max(self.score + 1, self.spread) + 2 * Q_SCALE + 2
+
+    def product_ring(self, v_scale: int) -> int:
+        """Ring of O = e v, which is lifted after truncation."""
+        return self.product + self.top_bits + self.e_scale + v_scale + 2
 
 
-def _exponentials(score: Masked, at: SoftmaxRange) -> Masked:
-    """e = exp(score - M) at scale 11, in a ring of `at.ring` bits."""
+def _exponentials(score: Masked, at: SoftmaxRange, ring: int) -> Masked:
+    """e = exp(score - M) at scale e_scale, in `ring` bits."""
     m = stabiliser(score, at.bucket, at.bits)
-    z = score - m.broadcast_to(*score.shape)
-    return exp(z, min(64, at.ring + E_OPEN - E_SCALE), top=TOP).open().truncate(E_SCALE)
+    z = (score - m.broadcast_to(*score.shape)).bounded(magnitude(at.spread + score.scale))
+    share = exp(z, 64, top=at.top)
+    return share.open(min(64, ring + share.scale - at.e_scale)).truncate(at.e_scale)
 
 
-def _inverse_sum(e: Masked) -> Masked:
-    """1/S of each row, S in [2^-3, 2^ceil(log2 length) + 3): wire at scale 14."""
-    length = e.shape[-1]
-    hi = (length - 1).bit_length() + 3
-    s = e.sum().bounded((1 << hi + E_SCALE) - 1)
-    inverse = reciprocal(s, -3, hi)
+def _inverse_sum(e: Masked, at: SoftmaxRange) -> Masked:
+    """1/S of each row, S in [2^-top_bits, length 2^top_bits): wire at scale 14."""
+    hi = (e.shape[-1] - 1).bit_length() + at.top_bits
+    s = e.sum().bounded(magnitude(hi + at.e_scale))
+    inverse = reciprocal(s, -at.top_bits, hi)
     return inverse.open(inverse.bound.bit_length() + 3).truncate(14)
 
 
 def softmax_times(score: Masked, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
     """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring). score (..., S, T); v (..., T, d)."""
-    e = _exponentials(score, at)
-    inverse = _inverse_sum(e)
-    product = matmul(e, v, bound=e.shape[-1] * v.bound * 8 << E_SCALE)
+    wide = at.product_ring(v.scale)
+    e = _exponentials(score, at, max(wide, e_ring(at, score.shape[-1])))
+    inverse = _inverse_sum(e, at)
+    product = matmul(e, v.reduce(min(v.ring, wide)), bound=magnitude(wide - 2))
     o = product.open().truncate(12)
-    return polynomial(o * inverse, ring, 1 << at.o + 26)
+    return polynomial(o * inverse, ring, magnitude(at.o + 26))
 
 
 def softmax(score: Masked, at: SoftmaxRange = SoftmaxRange(), ring: int = 64) -> Share:  # noqa: B008
-    """Shares of softmax(score) along the last axis, at scale 25: seven rounds with the opening of 1/S."""
-    e = _exponentials(score, at)
-    return polynomial(e * _inverse_sum(e), ring, 1 << 26)
+    """Shares of softmax(score) along the last axis, at scale e_scale + 14. Seven rounds from the opened scores."""
+    e = _exponentials(score, at, e_ring(at, score.shape[-1]))
+    return polynomial(e * _inverse_sum(e, at), ring, 1 << at.e_scale + 15)
+
+
+def e_ring(at: SoftmaxRange, length: int) -> int:
+    """The ring that holds the sum of a row of e."""
+    return (length - 1).bit_length() + at.top_bits + at.e_scale + 2

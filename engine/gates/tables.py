@@ -86,7 +86,8 @@ def tapered(name: str, f: Function, lo: int, hi: int, bits: int, x_scale: int, y
         if index_scale > x_scale:
             raise ValueError(f"piece {i} of {name} needs an index at scale {index_scale}, finer than its wire's {x_scale}")
         first = 0 if i == 0 else 1 << bits
-        values = _piece(f, a, bits, first, i > 0, i + 1 < len(starts))
+        last = min(16 << bits, (1 << hi + index_scale) + 1 if hi + index_scale >= 0 else 2)
+        values = _piece(f, a, bits, range(first, last + 1), i > 0, i + 1 < len(starts))
         table = tuple(fixed(v, y_scale) for v in values[:-1])
         step = y_scale - (x_scale - index_scale)
         slopes = tuple(fixed(w - v, step) for v, w in zip(values, values[1:], strict=False))
@@ -94,13 +95,13 @@ def tapered(name: str, f: Function, lo: int, hi: int, bits: int, x_scale: int, y
     return tuple(pieces)
 
 
-def _piece(f: Function, a: int, bits: int, first: int, rises: bool, falls: bool) -> list[Decimal]:
-    """Weighted values at 2^(a - bits) j for j in [first, 16 2^bits], the end included for the last chord."""
+def _piece(f: Function, a: int, bits: int, points: range, rises: bool, falls: bool) -> list[Decimal]:
+    """Weighted values at 2^(a - bits) j for j in `points`, whose end is there for the last chord."""
     out = []
     with localcontext() as c:
         c.prec = DIGITS
         unit = Decimal(2) ** (a - bits)
-        for j in range(first, (16 << bits) + 1):
+        for j in points:
             octave = Decimal(j) / (1 << bits)
             weight = Decimal(1)
             if rises:

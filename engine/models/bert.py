@@ -1,0 +1,275 @@
+"""BERT-family encoders as segments: the embedding, a block, the head. Shapes at the ends of lines: S tokens of the whole
+batch, D hidden, H heads, dh = D / H, F intermediate; `lengths` are the public lengths of the sequences.
+
+Post-norm blocks carry n, the normalised wire before gain and bias; both fold into the linear layers that read n, and into
+the residual, which is one more product at share level on the same n. 20 rounds a block when the weights are owned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from engine.gates.gelu import gelu
+from engine.gates.matmul import bias, gain, matmul, weight
+from engine.gates.norm import NormRange, layer_norm
+from engine.gates.relu import relu
+from engine.gates.silu import silu
+from engine.gates.softmax import Q_SCALE, SoftmaxRange, softmax_times
+from engine.gates.tanh import tanh
+from engine.graph import Graph, WireType
+from engine.models.shapes import BertShape
+from engine.scheduler.plan import Call, Program, Segment, segment
+from engine.wires import Masked, Share, Weight, concat, fail, magnitude
+
+__all__ = ["BertRanges", "BlockRange", "HeadRange", "bert"]
+
+F, W = 12, 12  # scales of activations and of weights
+V_SCALE = 11
+WEIGHT, BIAS = 1 << 24, 1 << 40  # bounds of the integers; what flows on is bounded by calibration
+EMBED = 16  # scale of embeddings
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRange:
+    """Calibrated magnitudes of a block, as powers of two (PROTOCOLS.md section 8). They are public.
+
+    v: |q|, |k|, |v| < 2^v; up: before the activation; attention and output: (y, low, high) of each norm, where the
+    residual and the centred residual are below 2^y, and the mean square of the latter is in [2^low, 2^high)."""
+
+    softmax: SoftmaxRange
+    v: int
+    up: int
+    attention: tuple[int, int, int]
+    output: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRange:
+    """Magnitudes of what is revealed, and of the classification head's hidden values before tanh."""
+
+    out: int
+    dense: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BertRanges:
+    """Magnitudes of a whole model: (|y|, lowest and highest mean square) of the embedding norm, the blocks, the head."""
+
+    embedding: tuple[int, int, int]
+    blocks: tuple[BlockRange, ...]
+    head: HeadRange
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What every segment needs: shape, ranges, who owns the weights, and the ring of every n wire."""
+
+    shape: BertShape
+    ranges: BertRanges
+    lengths: tuple[int, ...]
+    owner: int | str
+    head: str
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths)
+
+    @property
+    def log_d(self) -> int:
+        return (self.shape.hidden - 1).bit_length()
+
+    def residual_ring(self, y: int) -> int:
+        """Ring of a residual at scale 24 that is centred: D y - sum y has log2 D + 1 bits more."""
+        return y + F + W + self.log_d + 2
+
+    def block_ring(self, i: int) -> int:
+        """Ring of n into block i (or into the head): the widest of its readers."""
+        if i == self.shape.layers:
+            return max(self.ranges.head.out, self.ranges.head.dense) + F + W + max(self.lengths).bit_length() + 2
+        b = self.ranges.blocks[i]
+        q = b.softmax.score_ring + F + W - Q_SCALE
+        v = b.softmax.product_ring(V_SCALE) + F + W - V_SCALE
+        return max(q, v, self.residual_ring(b.attention[0]))
+
+    def middle_ring(self, i: int) -> int:
+        """Ring of n between the halves of block i."""
+        b = self.ranges.blocks[i]
+        return max(b.up + F + W + 2, self.residual_ring(b.output[0]))
+
+    def norm(self, at: tuple[int, int, int], ring: int, wire: int) -> NormRange:
+        """Scales that keep nine bits of the smallest row and ten of the smallest 1/std, or as many as 64 bits allow;
+        `ring`: of n after truncation."""
+        y, low, high = at
+        n = (self.log_d + 1) // 2  # |n| <= sqrt(D)
+        c_scale, r_scale = max(9 - low // 2, 8), max(10 + (high + 1) // 2, 8)
+        excess = max(0, ring + c_scale + r_scale - F - 64)
+        c_scale, r_scale = c_scale - excess // 2, r_scale - (excess - excess // 2)
+        return NormRange(y, y, low, high, n, wire, ring + c_scale + r_scale - F, c_scale, r_scale)
+
+
+def bert(
+    shape: BertShape,
+    ranges: BertRanges,
+    lengths: Sequence[int],
+    *,
+    owner: int | str = 1,
+    head: str = "mean",
+    embedding: bool = True,
+) -> Program:
+    """The program of a batch of sequences. head: 'mean' or 'cls' embedding, 'classify', 'none' (hidden states).
+
+    Without `embedding` the first wire is an input: the client's own embedded and normalised tokens."""
+    model = _Model(shape, ranges, tuple(lengths), owner, head)
+    segments: list[Segment] = []
+    calls: list[Call] = []
+    index: dict[Any, int] = {}
+
+    def use(key: Any, build: Any, name: str, prefix: str) -> None:
+        if key not in index:
+            index[key] = len(segments)
+            segments.append(segment(build()))
+        inputs = ((len(calls) - 1, 0),) if calls else ()
+        calls.append(Call(index[key], name, prefix, inputs))
+
+    use("embedding", partial(_embedding if embedding else _embedded, model), "embedding", "embeddings.")
+    for i in range(shape.layers):
+        key = (ranges.blocks[i], model.block_ring(i), model.block_ring(i + 1))
+        use(key, partial(_block, model, i), f"layer {i}", f"layer.{i}.")
+    use("head", partial(_head, model), "head", "head.")
+    return Program(tuple(segments), tuple(calls))
+
+
+def _parameter(m: _Model, g: Graph, name: str, shape: tuple[int, ...], scale: int, ring: int) -> Weight:
+    bound = BIAS if len(shape) == 1 and scale > W else WEIGHT
+    return weight(g, name, shape, owner=m.owner, scale=scale, bound=bound, ring=ring)
+
+
+def _linear(m: _Model, x: Masked, name: str, out: int, bound: int, biased: bool = True) -> Share | Masked:
+    """x W + b at scale 24; |result| < 2^bound."""
+    w = _parameter(m, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
+    y = matmul(x, w, magnitude(bound + F + W))
+    if biased:
+        y = bias(y, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, x.ring))
+    return y.bounded(magnitude(bound + F + W))
+
+
+def _embedding(m: _Model) -> Graph:
+    """One-hot rows of the client times the owner's table, plus positions and token type; then LayerNorm."""
+    g, (y, _, _), d = Graph("embedding"), m.ranges.embedding, m.shape.hidden
+    ring = y + EMBED + m.log_d + 2
+    kind = WireType("masked", (m.tokens, m.shape.vocab), ring, 0, 1)
+    ids = Masked(g, g.add("input", (), kind, owner=0, name="one-hot tokens"))  # (S, vocab)
+    if m.owner == "public":
+        raise fail("a public embedding table is looked up by the client: trace without the embedding")
+    words = weight(g, "words", (m.shape.vocab, d), owner=m.owner, scale=EMBED, bound=WEIGHT, ring=ring)
+    places = weight(g, "places", (m.shape.max_positions, d), owner=m.owner, scale=EMBED, bound=WEIGHT, ring=ring)
+    x = matmul(ids, words, magnitude(y + EMBED))  # (S, D)
+    x = concat([_at_positions(part, places) for part in _rows(m, x)])
+    n = layer_norm(x, m.norm(m.ranges.embedding, m.block_ring(0), ring), m.shape.eps, F)
+    g.outputs = (n.index,)
+    return g
+
+
+def _at_positions(x: Any, places: Weight) -> Any:
+    """Word embeddings of one sequence plus the first rows of the position table (token type 0 is folded into it)."""
+    g, (s, d) = x.graph, x.shape
+    kind = WireType("share", (places.shape[0], d), x.ring, places.scale, places.bound)
+    return x + Share(g, g.add("weight_share", (places.index,), kind)).slice(0, 0, s)
+
+
+def _embedded(m: _Model) -> Graph:
+    """n as the client's input: a public embedding table, or a bare shape measured from its embedded input."""
+    g = Graph("embedded")
+    kind = WireType("masked", (m.tokens, m.shape.hidden), m.block_ring(0), F, 1 << F + (m.log_d + 1) // 2)
+    g.outputs = (g.add("input", (), kind, owner=0, name="n"),)
+    return g
+
+
+def _block(m: _Model, i: int) -> Graph:
+    g, at, d = Graph("block"), m.ranges.blocks[i], m.shape.hidden
+    kind = WireType("masked", (m.tokens, d), m.block_ring(i), F, 1 << F + (m.log_d + 1) // 2)
+    n = Masked(g, g.add("wire", (), kind))  # (S, D)
+    q_ring = at.softmax.score_ring + F + W - Q_SCALE
+    v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
+    q = _linear(m, n, "query", d, at.v).open(q_ring).truncate(Q_SCALE)  # (S, D)
+    k = _linear(m, n, "key", d, at.v).open(q_ring).truncate(Q_SCALE)
+    v = _linear(m, n, "value", d, at.v).open(v_ring).truncate(V_SCALE)
+    y_ring = m.residual_ring(at.attention[0])
+    o = _attention(m, q, k, v, at.softmax, y_ring + 14).open().truncate(F)  # (S, D)
+    y = _residual(m, n, "attention", y_ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)
+    n = layer_norm(y, m.norm(at.attention, m.middle_ring(i), y_ring), m.shape.eps, F)
+
+    h = _linear(m, n, "up", m.shape.intermediate, at.up).open(at.up + F + W + 2)  # (S, F)
+    y_ring = m.residual_ring(at.output[0])
+    a = _activation(m, h, y_ring, magnitude(at.up + F + W)).open().truncate(F)
+    y = _residual(m, n, "output", y_ring, at.output[0]) + _linear(m, a, "down", d, at.output[0], biased=False)
+    n = layer_norm(y, m.norm(at.output, m.block_ring(i + 1), y_ring), m.shape.eps, F)
+    g.outputs = (n.index,)
+    return g
+
+
+def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
+    """n times gain plus bias: the hidden state, with the bias of the branch that joins it folded in."""
+    n, d = n.reduce(min(n.ring, ring)), n.shape[-1]
+    y = gain(n, _parameter(m, n.graph, f"{name}.gain", (d,), W, n.ring))
+    return bias(y, _parameter(m, n.graph, f"{name}.shift", (d,), F + W, n.ring)).bounded(magnitude(bound + F + W))
+
+
+def _attention(m: _Model, q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
+    """Heads of every sequence on their own: no padding, no work between sequences."""
+    h, dh = m.shape.heads, m.shape.head_dim
+    parts = []
+    for s, q_i, k_i, v_i in zip(m.lengths, _rows(m, q), _rows(m, k), _rows(m, v), strict=True):
+        q_i = q_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
+        k_t = k_i.reshape(s, h, dh).transpose(1, 2, 0)  # (H, dh, s)
+        v_i = v_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
+        scores = matmul(q_i, k_t, at.score_bound).open(at.score_ring)  # (H, s, s)
+        o = softmax_times(scores, v_i, at, ring)  # (H, s, dh)
+        parts.append(o.transpose(1, 0, 2).reshape(s, h * dh))  # (s, D)
+    return concat(parts)  # type: ignore[no-any-return]
+
+
+def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:
+    """A share that, opened and truncated to scale F, is a wire of `ring` bits."""
+    if m.shape.activation == "relu":
+        return relu(h.truncate(F), ring, bound >> W)
+    return (silu if m.shape.activation == "silu" else gelu)(h, ring + W, bound=bound)
+
+
+def _rows(m: _Model, x: Any) -> list[Any]:
+    """The rows of each sequence."""
+    if len(m.lengths) == 1:
+        return [x]
+    starts = [sum(m.lengths[:i]) for i in range(len(m.lengths))]
+    return [x.slice(0, a, a + s) for a, s in zip(starts, m.lengths, strict=True)]
+
+
+def _head(m: _Model) -> Graph:
+    """Pooling or classification; the result is revealed to the client alone."""
+    g, d = Graph("head"), m.shape.hidden
+    kind = WireType("masked", (m.tokens, d), m.block_ring(m.shape.layers), F, 1 << F + (m.log_d + 1) // 2)
+    n = Masked(g, g.add("wire", (), kind))
+    hidden: Any = _residual(m, n, "hidden", n.ring, m.ranges.head.out) if m.head != "classify" else None
+    for i, rows in enumerate(_rows(m, n if hidden is None else hidden)):
+        if m.head == "mean":
+            out = rows.sum(0)  # (1, D): the client divides by the length
+        elif m.head == "cls":
+            out = rows.slice(0, 0, 1)
+        elif m.head == "classify":
+            out = _classify(m, rows.slice(0, 0, 1))
+        else:
+            out = rows
+        limit = magnitude(m.ranges.head.out + F + W + (m.lengths[i] - 1).bit_length() * (m.head == "mean"))
+        share = out if isinstance(out, Share) else out.as_share()
+        share.bounded(limit).reveal(0, f"output {i}")
+    return g
+
+
+def _classify(m: _Model, first: Masked) -> Share | Masked:
+    """logits = tanh(n W_d + b_d) W_c + b_c."""
+    dense = _linear(m, first, "dense", m.shape.hidden, m.ranges.head.dense).open(m.ranges.head.dense + F + W + 2)
+    t = tanh(dense, first.ring + W, bound=1 << F + W + 1).open().truncate(F)
+    return _linear(m, t, "classifier", m.shape.labels, m.ranges.head.out)

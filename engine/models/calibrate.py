@@ -1,0 +1,170 @@
+"""From a checkpoint and sample texts to what a plan needs: public magnitudes in whole bits, and the owner's integers.
+
+A magnitude is the largest value seen on the samples, with two bits of margin, rounded up to a power of two. Scores alone
+take one and a half: a histogram twice as long for half a bit is a bad bargain, and their spread has its own two bits.
+The magnitudes are public functions of private weights; the threat model says what that reveals.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from engine.errors import InputError
+from engine.gates.softmax import SoftmaxRange
+from engine.models.bert import BIAS, EMBED, WEIGHT, BertRanges, BlockRange, F, HeadRange, W
+from engine.models.checkpoint import Array, Checkpoint
+from engine.models.shapes import BertShape
+from engine.models.taps import Range, Ranges
+from engine.parameters import Small, small_integers
+
+__all__ = ["calibrated", "default_ranges", "quantise", "widened"]
+
+MARGIN = 2.0
+SCORE_MARGIN = 1.5
+
+
+def _bits(magnitude: float, margin: float = MARGIN) -> int:
+    """log2 of the bound: `margin` bits above the magnitude, rounded up to whole bits."""
+    return math.ceil(math.log2(max(magnitude, 2.0**-20)) + margin)
+
+
+def _norm(residual: float, seen: Range) -> tuple[int, int, int]:
+    low = math.floor(math.log2(max(seen.low, 2.0**-24)) - MARGIN)
+    return max(_bits(residual), 1), low, max(_bits(seen.high), low + 3)
+
+
+def calibrated(checkpoint: Checkpoint, ranges: Ranges) -> BertRanges:
+    """The public magnitudes of a model from the ranges observed on sample texts."""
+    c = checkpoint.config
+    blocks = tuple(_block(ranges, i) for i in range(c.layers))
+    embedding = max(ranges.overall("embedding").magnitude, ranges.overall("embedding.centred").magnitude)
+    tables = ("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight")
+    largest = max(embedding, *(float(np.abs(checkpoint.parameters[t]).max()) for t in tables))
+    return BertRanges(
+        _norm(largest, ranges.overall("embedding.variance")), blocks, _head(checkpoint, ranges)
+    )
+
+
+def _block(ranges: Ranges, i: int) -> BlockRange:
+    def top(*names: str) -> float:
+        return max(ranges.layer(name, i).magnitude for name in names)
+
+    hidden = ranges.layer("embedding.hidden", 0) if i == 0 else ranges.layer("output.hidden", i - 1)
+    first = max(hidden.magnitude, top("attention.residual", "attention.centred", "attention.dense"))
+    second = top("attention.hidden", "output.residual", "output.centred", "down")
+    softmax = SoftmaxRange(
+        score=max(_bits(top("score") + 2, SCORE_MARGIN), 4),
+        spread=max(_bits(top("rowspread") + 4), 5),
+        product=max(_bits(top("softmax.product")), 1),
+        o=max(_bits(top("context")), 1),
+    )
+    return BlockRange(
+        softmax,
+        v=max(_bits(top("query", "key", "value")), 1),
+        up=max(_bits(top("up", "activation")), 3),
+        attention=_norm(first, ranges.layer("attention.variance", i)),
+        output=_norm(second, ranges.layer("output.variance", i)),
+    )
+
+
+def _head(checkpoint: Checkpoint, ranges: Ranges) -> HeadRange:
+    last = ranges.layer("output.hidden", checkpoint.config.layers - 1).magnitude
+    if checkpoint.head is None:
+        return HeadRange(_bits(last))
+    dense = _bits(max(ranges.overall("head.dense").magnitude, last))
+    return HeadRange(max(_bits(ranges.overall("logits").magnitude), 2), max(dense, 4))
+
+
+def default_ranges(shape: BertShape) -> BertRanges:
+    """Named defaults for bare shapes: the magnitudes of a well-behaved trained encoder (see docs/protocols.md)."""
+    block = BlockRange(SoftmaxRange(score=6, spread=7, product=8, o=4), v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6))
+    return BertRanges((4, -10, -2), (block,) * shape.layers, HeadRange(out=5, dense=5))
+
+
+def widened(ranges: BertRanges, classes: int = 1) -> BertRanges:
+    """Every block as wide as the widest in each magnitude: one segment for all of them."""
+    if classes != 1:
+        raise InputError("blocks are widened to one class or left as they are")
+    first, *others = ranges.blocks
+    for b in others:
+        first = _join(first, b)
+    return replace(ranges, blocks=(first,) * len(ranges.blocks))
+
+
+def _join(a: BlockRange, b: BlockRange) -> BlockRange:
+    s, t = a.softmax, b.softmax
+    softmax = SoftmaxRange(
+        max(s.score, t.score), max(s.spread, t.spread), max(s.product, t.product), max(s.o, t.o)
+    )
+
+    def norm(x: tuple[int, int, int], y: tuple[int, int, int]) -> tuple[int, int, int]:
+        return max(x[0], y[0]), min(x[1], y[1]), max(x[2], y[2])
+
+    return BlockRange(
+        softmax, max(a.v, b.v), max(a.up, b.up), norm(a.attention, b.attention), norm(a.output, b.output)
+    )
+
+
+# ---------------------------------------------------------------------- the owner's integers
+def quantise(checkpoint: Checkpoint) -> dict[str, Small]:
+    """The integers of every weight under the names that `engine.models.bert` declares, gains and biases folded."""
+    p, c = checkpoint.parameters, checkpoint.config
+    out: dict[str, Small] = {}
+    e = "embeddings."
+    _put(out, e + "words", p[e + "word_embeddings.weight"], EMBED, WEIGHT)
+    places = p[e + "position_embeddings.weight"] + p[e + "token_type_embeddings.weight"][0]
+    _put(out, e + "places", places, EMBED, WEIGHT)
+    gain, shift = _affine(checkpoint, e + "LayerNorm")
+    for i in range(c.layers):
+        gain, shift = _block_integers(checkpoint, i, gain, shift, out)
+    if checkpoint.head is None:
+        _vectors(out, "head.hidden", gain, shift)
+    else:
+        h = checkpoint.head
+        _linear(out, "head.dense", h.dense_weight, h.dense_bias, gain, shift)
+        _linear(out, "head.classifier", h.weight, h.bias, np.ones(c.hidden), np.zeros(c.hidden))
+    return out
+
+
+def _block_integers(m: Checkpoint, i: int, gain: Array, shift: Array, out: dict[str, Small]) -> tuple[Array, Array]:
+    """Put the integers of block i, which reads n with (gain, shift); returns those of its output norm."""
+    p, c, old, new = m.parameters, m.config, f"encoder.layer.{i}.", f"layer.{i}."
+    for name, factor in (("query", c.head_dim**-0.5), ("key", 1.0), ("value", 1.0)):
+        at = f"{old}attention.self.{name}"
+        _linear(out, new + name, p[at + ".weight"] * factor, p[at + ".bias"] * factor, gain, shift)
+    at = old + "attention.output.dense"
+    _put(out, new + "dense.weight", p[at + ".weight"].T, W, WEIGHT)
+    _vectors(out, new + "attention", gain, shift + p[at + ".bias"])
+    gain, shift = _affine(m, old + "attention.output.LayerNorm")
+    at = old + "intermediate.dense"
+    _linear(out, new + "up", p[at + ".weight"], p[at + ".bias"], gain, shift)
+    at = old + "output.dense"
+    _put(out, new + "down.weight", p[at + ".weight"].T, W, WEIGHT)
+    _vectors(out, new + "output", gain, shift + p[at + ".bias"])
+    return _affine(m, old + "output.LayerNorm")
+
+
+def _affine(m: Checkpoint, name: str) -> tuple[Array, Array]:
+    return m.parameters[name + ".weight"], m.parameters[name + ".bias"]
+
+
+def _linear(out: dict[str, Small], name: str, weight: Array, b: Array, gain: Array, shift: Array) -> None:
+    """(n gain + shift) W^T + b = n (gain W^T) + (shift W^T + b)."""
+    _put(out, name + ".weight", gain[:, None] * weight.T, W, WEIGHT)
+    _put(out, name + ".bias", shift @ weight.T + b, F + W, BIAS)
+
+
+def _vectors(out: dict[str, Small], name: str, gain: Array, shift: Array) -> None:
+    _put(out, name + ".gain", gain, W, WEIGHT)
+    _put(out, name + ".shift", shift, F + W, BIAS)
+
+
+def _put(out: dict[str, Small], name: str, a: Array, scale: int, bound: int) -> None:
+    """round(a 2^scale), checked against the bound that the plan declares for every weight."""
+    top = float(np.abs(a).max(initial=0.0)) * 2.0**scale
+    if top >= bound:
+        raise InputError(f"weight {name} reaches {top / 2.0**scale:.3g}, more than fixed point of scale {scale} holds")
+    out[name] = small_integers(np.ascontiguousarray(np.rint(a * 2.0**scale).astype(np.int64)))

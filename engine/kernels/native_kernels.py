@@ -1,0 +1,131 @@
+"""The C++ kernels: single-threaded over what they get, without the GIL, for the best instruction set of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.kernels import _native, checks
+from engine.kernels.interface import Bits, Equal, Interval, Lookup, Question, Table, Tweak
+from engine.kernels.keys import block_keys
+from engine.ring import Words
+
+__all__ = ["NativeKernels"]
+
+
+def encode(question: Question, m: int, out: NDArray[Any]) -> tuple[str, int, Table | int, NDArray[Any]]:
+    """A question as offsets modulo 2^m."""
+    top = (1 << m) - 1
+    match question:
+        case Interval(lo, hi):
+            return "interval", (lo - 1) & top, (hi - 1) & top, out
+        case Equal(value):
+            return "equal", value & top, 0, out
+        case Lookup(first, table):
+            return "lookup", first & top, table, out
+
+
+class NativeKernels:
+    """See `engine.kernels.interface.Kernels`. `target`: one of `_native.targets()`, the best first; default the best."""
+
+    name = "native"
+
+    def __init__(self, target: str = "") -> None:
+        self.target = _native.Target(target)
+
+    def ctr(self, seed: bytes, offset: int, out: Words) -> None:
+        checks.check_ctr(seed, offset, out)
+        self.target.ctr(seed, offset, out)
+
+    def pack(self, values: Words, w: int, out: NDArray[np.uint8]) -> None:
+        checks.check_packed(w, values, out)
+        self.target.pack(values, w, out)
+
+    def unpack(self, data: NDArray[np.uint8], w: int, out: Words) -> None:
+        checks.check_packed(w, out, data)
+        self.target.unpack(data, w, out)
+
+    def poly(self, arrays: Sequence[Words], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: Words) -> None:
+        checks.check_poly(arrays, terms, w, out)
+        self.target.poly(arrays, terms, w, out)
+
+    def matmul(self, a: Words, b: NDArray[Any], w: int, out: Words) -> None:
+        checks.check_matmul(a, b, w, out)
+        self.target.matmul(a, b, w, out)
+
+    def dpf_gen(
+        self, m: int, alpha: Words, root0: Words, root1: Words, tweak: Tweak, cw: Words, leaf: Words, sigma: Bits
+    ) -> None:
+        n = checks.check_dpf(m, {"alpha": alpha}, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
+        checks.check_array("sigma", sigma, (n,), np.uint8)
+        self.target.dpf_gen(m, alpha, root0, root1, tweak.first, block_keys(tweak, n), cw, leaf, sigma)
+
+    def dpf_eval(
+        self,
+        party: int,
+        m: int,
+        root: Words,
+        cw: Words,
+        leaf: Words,
+        tweak: Tweak,
+        x_hat: Words,
+        questions: Sequence[Question],
+        outs: Sequence[NDArray[Any]],
+    ) -> None:
+        n = checks.check_dpf(m, {"x_hat": x_hat}, {"root": root, "leaf": leaf}, cw, tweak)
+        checks.check_eval(party, m, n, questions, outs)
+        encoded = [encode(question, m, out) for question, out in zip(questions, outs, strict=True)]
+        self.target.dpf_eval(party, m, root, cw, leaf, tweak.first, block_keys(tweak, n), x_hat, encoded)
+
+    def leaf_gen(
+        self,
+        m: int,
+        points: int,
+        alpha: Words,
+        payload: Words,
+        root0: Words,
+        root1: Words,
+        tweak: Tweak,
+        cw: Words,
+        leaf: Words,
+    ) -> None:
+        points, n, width = min(points, m), len(alpha), payload.shape[-1]
+        checks.check_leaf(m, points, n, width, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
+        checks.check_array("alpha", alpha, (n,))
+        checks.check_array("payload", payload, (n, width))
+        keys = block_keys(tweak, n)
+        self.target.leaf_gen(points, alpha, payload, root0, root1, tweak.first, keys, cw, leaf)
+
+    def leaf_eval(
+        self,
+        party: int,
+        m: int,
+        points: int,
+        root: Words,
+        cw: Words,
+        leaf: Words,
+        tweak: Tweak,
+        x_hat: Words,
+        d_hat: Words | None,
+        first: int,
+        value: Table,
+        slope: Table | None,
+        out: Words,
+    ) -> None:
+        points, n, width = min(points, m), len(x_hat), 1 if slope is None else 2
+        checks.check_leaf(m, points, n, width, {"root": root, "leaf": leaf}, cw, tweak)
+        checks.check_leaf_tables(party, m, x_hat, d_hat, value, slope)
+        checks.check_array("out", out, (n,))
+        question = (x_hat, d_hat, first % 2**m, value, slope, out)
+        self.target.leaf_eval(party, m, points, root, cw, leaf, tweak.first, block_keys(tweak, n), *question)
+
+    def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:
+        checks.check_share(r, hot0, out)
+        self.target.onehot_share(r, hot0, out)
+
+    def onehot_counts(self, hot: NDArray[Any], t_hat: Words, out: NDArray[Any]) -> None:
+        checks.check_counts(hot, t_hat, out)
+        self.target.onehot_counts(hot, t_hat, out)

@@ -1,0 +1,276 @@
+// Evaluation: all questions of a key, W instances at a time. x_hat is public, so indices may depend on it; seeds decide nothing but data.
+#pragma once
+
+#include <cstdlib>
+
+#include "tree.hpp"
+
+namespace roundelay {
+namespace {
+
+constexpr int LEAF_BITS = 7;
+
+// A table back to front, in the order of the points that its entries multiply; zeros on both sides, so that whole chunks may be read.
+template <class Entry>
+struct Reversed {
+    static constexpr u64 pad = 16;
+    Array<Entry> entries;
+
+    Reversed() = default;
+    Reversed(const i64* table, u64 size) : entries(size + 2 * pad) {
+        for (u64 j = 0; j < size; ++j) entries[pad + j] = Entry(table[size - 1 - j]);
+    }
+    // sum of table[size - 1 - k] over the set bits `from + k`
+    i64 sum(const u8* bits, u64 from, u64 size) const {
+        const u64 lead = from % 16;
+        return Isa::masked_sum(bits + from / 16 * 2, entries.data() + pad - lead, (lead + size + 15) / 16);
+    }
+};
+
+struct TableSum {
+    u64 back, size;  // the lowest point is x_hat - back
+    u64* out;
+    bool narrow;  // no subset sum leaves 32 bits
+    Reversed<i32> entries32;
+    Reversed<i64> entries64;
+
+    TableSum(const Lookup& q, u64 modulus) : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out) {
+        u64 total = 0;
+        for (u64 j = 0; j < size && total < (u64(1) << 31); ++j) {
+            const u64 magnitude = q.table[j] < 0 ? u64(0) - u64(q.table[j]) : u64(q.table[j]);
+            total = magnitude >> 31 ? magnitude : total + magnitude;
+        }
+        narrow = total < (u64(1) << 31);
+        if (narrow) entries32 = Reversed<i32>(q.table, size);
+        else entries64 = Reversed<i64>(q.table, size);
+    }
+    u64 operator()(const u8* bits, u64 from) const {
+        return u64(narrow ? entries32.sum(bits, from, size) : entries64.sum(bits, from, size));
+    }
+};
+
+// Consecutive points x_hat - back, ... of which lookups read parts.
+struct Window {
+    u64 back, size;
+    Array<const TableSum*> sums;
+    u64 leaves() const { return (size + 126) / 128 + 1; }
+};
+
+inline u64 tree_cost(int levels, u64 leaves) {  // AES calls
+    u64 cost = leaves;
+    for (int depth = 0; depth < levels; ++depth) cost += nodes_at(depth, levels, leaves);
+    return cost;
+}
+
+// What to visit: chosen once per call, from public sizes.
+struct Plan {
+    int levels;
+    u64 modulus;
+    bool whole;               // expand the whole tree once, and answer everything from it
+    Array<u64> points;  // x_hat - points[k] are visited
+    Array<TableSum> sums;
+    Array<Window> windows;
+    struct Pair {
+        std::size_t e, f;
+    };
+    Array<Pair> intervals;
+    Array<std::size_t> equals;
+
+    explicit Plan(const EvalJob& job) : levels(job.cw.count), modulus(low_bits(job.m)) {
+        for (const Interval& q : job.questions.intervals) intervals.push_back({point(q.e), point(q.f)});
+        for (const Equal& q : job.questions.equals) equals.push_back(point(q.value));
+        sums.reserve(job.questions.lookups.size());
+        for (const Lookup& q : job.questions.lookups) place(sums.emplace_back(q, modulus));
+        u64 cost = points.size() * u64(levels + 1);
+        bool wraps = false;
+        for (const Window& window : windows) {
+            wraps = wraps || (levels < 60 && window.leaves() >= (u64(1) << levels));
+            if (!wraps) cost += tree_cost(levels, window.leaves());
+        }
+        whole = wraps || (levels <= 12 && cost >= tree_cost(levels, u64(1) << levels));
+    }
+    u64 whole_leaves() const { return u64(1) << levels; }
+
+private:
+    std::size_t point(u64 offset) {
+        for (std::size_t k = 0; k < points.size(); ++k)
+            if (points[k] == offset) return k;
+        points.push_back(offset);
+        return points.size() - 1;
+    }
+
+    // Into a window that it overlaps or nearly so, where one expansion costs less than two.
+    void place(const TableSum& sum) {
+        for (Window& window : windows) {
+            const u64 after = (window.back - sum.back) & modulus, ahead = (sum.back - window.back) & modulus;
+            Window joined = window;
+            if (after <= ahead) joined.size = after + sum.size > window.size ? after + sum.size : window.size;
+            else joined = {sum.back, ahead + window.size > sum.size ? ahead + window.size : sum.size, window.sums};
+            const Window alone{sum.back, sum.size, {}};
+            if (joined.size <= modulus &&
+                tree_cost(levels, joined.leaves()) <= tree_cost(levels, window.leaves()) + tree_cost(levels, alone.leaves())) {
+                joined.sums.push_back(&sum);
+                window = joined;
+                return;
+            }
+        }
+        windows.push_back({sum.back, sum.size, {&sum}});
+    }
+};
+
+inline u64 bit_of(const u8* block, u64 p) { return (block[p / 8] >> (p % 8)) & 1; }
+
+inline u64 parity_below(const u8* block, u64 p) {
+    u64 word[2];
+    std::memcpy(word, block, 16);
+    const u64 low = p < 64 ? word[0] & low_bits(int(p)) : word[0], high = p < 64 ? 0 : word[1] & low_bits(int(p - 64));
+    return Isa::parity(low ^ high);
+}
+
+class Evaluator {
+public:
+    explicit Evaluator(const EvalJob& job)
+        : job_(job), plan_(job), places_(plan_.points.size()), bit_stride_(16 * (most_blocks() + 2)), nodes_(most_leaves()),
+          bits_(W * bit_stride_), before_(plan_.whole ? plan_.whole_leaves() * W : 0) {}
+
+    void group(const HashPair& keys, std::size_t at, std::size_t count) {
+        const Columns here{job_.root + 2 * at, {job_.cw.data + 2 * at, job_.cw.stride, job_.cw.count}, job_.leaf + 2 * at,
+                           job_.x_hat + at, AHEAD};
+        at_ = at;
+        count_ = count;
+        if (count == W) return run(keys, here);
+        const Padded padded(here, count, 2);
+        run(keys, padded.columns);
+    }
+
+private:
+    static constexpr std::ptrdiff_t AHEAD = 2 * 4 * W;
+    const EvalJob& job_;
+    const Plan plan_;
+    Array<Place> places_;
+    std::size_t bit_stride_;
+    Nodes nodes_;
+    Array<u8> bits_;      // [instance][leaf block]
+    Array<u64> before_;   // [leaf][instance], for a whole tree
+    std::size_t at_ = 0, count_ = 0;
+
+    u64 most_leaves() const {
+        if (plan_.whole) return plan_.whole_leaves();
+        u64 most = 1;
+        for (const Window& window : plan_.windows) most = window.leaves() > most ? window.leaves() : most;
+        return most;
+    }
+    // A whole tree is followed by a copy of its beginning, so that no table wraps.
+    u64 most_blocks() const { return plan_.whole ? 2 * plan_.whole_leaves() + 1 : most_leaves(); }
+
+    void run(const HashPair& keys, Columns c) {
+        if (plan_.whole) whole(keys, c);
+        else parts(keys, c);
+        answer_points(c.x_hat);
+    }
+
+    void parts(const HashPair& keys, Columns c) {
+        u64 index[W];
+        for (std::size_t k = 0; k < places_.size(); ++k) {
+            for (int i = 0; i < W; ++i) index[i] = ((c.x_hat[i] - plan_.points[k]) & plan_.modulus) >> LEAF_BITS;
+            walk(keys, c, job_.party, index, places_[k]);
+            c.ahead = 0;
+        }
+        for (const Window& window : plan_.windows) {
+            u64 lowest[W];
+            for (int i = 0; i < W; ++i) {
+                lowest[i] = (c.x_hat[i] - window.back) & plan_.modulus;
+                index[i] = lowest[i] >> LEAF_BITS;
+            }
+            expand(keys, c, job_.party, index, window.leaves(), nodes_);
+            c.ahead = 0;
+            leaf_blocks(keys, c, window.leaves());
+            for (const TableSum* sum : window.sums)
+                for (std::size_t i = 0; i < count_; ++i)
+                    emit(*sum, i, (lowest[i] & 127) + ((window.back - sum->back) & plan_.modulus));
+        }
+    }
+
+    void whole(const HashPair& keys, const Columns& c) {
+        static const u64 zeros[W] = {};
+        const u64 leaves = plan_.whole_leaves();
+        expand(keys, c, job_.party, zeros, leaves, nodes_);
+        if (!places_.empty()) sum_controls(leaves);
+        leaf_blocks(keys, c, leaves);
+        for (std::size_t k = 0; k < places_.size(); ++k)
+            for (int i = 0; i < W; ++i) {
+                const u64 q = ((c.x_hat[i] - plan_.points[k]) & plan_.modulus) >> LEAF_BITS;
+                std::memcpy(places_[k].block + 16 * i, bits_.data() + i * bit_stride_ + 16 * q, 16);
+                places_[k].before[i] = before_[q * W + i];
+            }
+        if (plan_.sums.empty()) return;
+        for (std::size_t i = 0; i < count_; ++i) {
+            repeat(bits_.data() + i * bit_stride_);
+            for (const TableSum& sum : plan_.sums) emit(sum, i, (c.x_hat[i] - sum.back) & plan_.modulus);
+        }
+    }
+
+    void repeat(u8* bits) const {
+        const u64 bytes = 16 * plan_.whole_leaves();
+        if (job_.m >= LEAF_BITS) {
+            std::memcpy(bits + bytes, bits, bytes);
+            return;
+        }
+        u64 word;
+        std::memcpy(&word, bits, 8);
+        word &= low_bits(1 << job_.m);
+        for (int have = 1 << job_.m; have < 64; have *= 2) word |= word << have;
+        std::memcpy(bits, &word, 8);
+        std::memcpy(bits + 8, &word, 8);
+    }
+
+    void sum_controls(u64 leaves) {
+        V sum[G];
+        for (int g = 0; g < G; ++g) sum[g] = Isa::zero();
+        for (u64 q = 0; q < leaves; ++q)
+            for (int g = 0; g < G; ++g) {
+                Isa::store_low(before_.data() + q * W + B * g, sum[g]);
+                sum[g] = Isa::exclusive_or(sum[g], nodes_.now[q * G + g]);
+            }
+    }
+
+    void leaf_blocks(const HashPair& keys, const Columns& c, u64 leaves) {
+        V s[G], v[G], cw[G];
+        load_group(c.leaf, cw);
+        for (u64 q = 0; q < leaves; ++q) {
+            for (int g = 0; g < G; ++g) s[g] = nodes_.now[q * G + g];
+            leaf_block(keys.leaf, s, cw, v);
+            for (int g = 0; g < G; ++g) Isa::scatter(bits_.data() + B * g * bit_stride_ + 16 * q, std::ptrdiff_t(bit_stride_), v[g]);
+        }
+    }
+
+    void emit(const TableSum& sum, std::size_t i, u64 from) const {
+        const u64 total = sum(bits_.data() + i * bit_stride_, from);
+        sum.out[at_ + i] = job_.party ? u64(0) - total : total;
+    }
+
+    void answer_points(const u64* x_hat) const {
+        const auto at = [&](std::size_t k, std::size_t i) { return (x_hat[i] - plan_.points[k]) & plan_.modulus; };
+        const auto below = [&](std::size_t k, std::size_t i) {
+            return (places_[k].before[i] & 1) ^ parity_below(places_[k].block + 16 * i, at(k, i) & 127);
+        };
+        for (std::size_t k = 0; k < plan_.intervals.size(); ++k) {
+            const Plan::Pair& q = plan_.intervals[k];
+            for (std::size_t i = 0; i < count_; ++i) {
+                const u64 wraps = job_.party ? 0 : at(q.f, i) > at(q.e, i);
+                job_.questions.intervals[k].out[at_ + i] = u8(below(q.e, i) ^ below(q.f, i) ^ wraps);
+            }
+        }
+        for (std::size_t k = 0; k < plan_.equals.size(); ++k)
+            for (std::size_t i = 0; i < count_; ++i)
+                job_.questions.equals[k].out[at_ + i] = u8(bit_of(places_[plan_.equals[k]].block + 16 * i, at(plan_.equals[k], i) & 127));
+    }
+};
+
+inline void dpf_eval(const EvalJob& job) {
+    Evaluator evaluator(job);
+    for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) { evaluator.group(keys, at, count); });
+}
+
+}  // namespace
+}  // namespace roundelay

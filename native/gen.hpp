@@ -1,0 +1,120 @@
+// Key generation. No branch and no address depends on alpha, on a payload or on a seed.
+#pragma once
+
+#include "tree.hpp"
+
+namespace roundelay {
+namespace {
+
+// Fills the correction words of W paths and leaves both parties' seeds at the leaf in s0, s1.
+inline void generate_path(
+    const Isa::Keys& keys, const u64* root0, const u64* root1, const u64* index, int levels, u64* cw_out, std::ptrdiff_t stride,
+    V (&s0)[G], V (&s1)[G]) {
+    V h0[G], h1[G], path[G], delta[G];
+    load_roots(root0, 0, s0);
+    load_roots(root1, 1, s1);
+    load_path(index, levels, path);
+    for (int g = 0; g < G; ++g) delta[g] = Isa::exclusive_or(s0[g], s1[g]);
+    for (int i = 0; i < levels; ++i) {
+        hash(keys, s0, h0);
+        hash(keys, s1, h1);
+        for (int g = 0; g < G; ++g) {
+            const Mask a = Isa::top(path[g]);
+            const V both = Isa::exclusive_or(Isa::exclusive_or(h0[g], h1[g]), delta[g]);
+            const V cw = Isa::xor_if(both, a, delta[g]);  // H(s0) xor H(s1) xor (1 - a) delta
+            Isa::store(cw_out + i * stride + 2 * B * g, cw);
+            s0[g] = Isa::xor_if(Isa::xor_if(h0[g], a, s0[g]), Isa::odd(s0[g]), cw);
+            s1[g] = Isa::xor_if(Isa::xor_if(h1[g], a, s1[g]), Isa::odd(s1[g]), cw);
+            path[g] = Isa::twice(path[g]);
+        }
+    }
+}
+
+// Arrays of W for one group: outputs are copied out afterwards, so that a tail needs no code of its own.
+struct GenGroup {
+    u64 alpha[W], index[W], root0[2 * W], root1[2 * W], cw[2 * W * MAX_LEVELS];
+    std::size_t count;
+
+    GenGroup(const u64* a, const u64* r0, const u64* r1, int point_bits, std::size_t n) : alpha{}, root0{}, root1{}, count(n) {
+        std::memcpy(alpha, a, 8 * n);
+        std::memcpy(root0, r0, 16 * n);
+        std::memcpy(root1, r1, 16 * n);
+        for (int i = 0; i < W; ++i) index[i] = alpha[i] >> point_bits;
+    }
+
+    void run(const Isa::Keys& keys, const Levels<u64>& out, std::size_t at, V (&s0)[G], V (&s1)[G]) {
+        generate_path(keys, root0, root1, index, out.count, cw, 2 * W, s0, s1);
+        for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride + 2 * at, cw + 2 * W * i, 16 * count);
+    }
+};
+
+inline u64 equal_mask(u64 a, u64 b) {  // all ones if a = b
+    const u64 x = a ^ b;
+    return ((x | (u64(0) - x)) >> 63) - 1;
+}
+
+inline void dpf_gen(const GenJob& job) {
+    for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
+        GenGroup group(job.alpha + at, job.root0 + 2 * at, job.root1 + 2 * at, 7, count);
+        V s0[G], s1[G], v0[G], v1[G];
+        group.run(keys.node, job.cw, at, s0, s1);
+        u64 hot[2 * W], leaf[2 * W], value[2 * W];
+        for (int i = 0; i < W; ++i) {
+            const u64 bit = u64(1) << (group.alpha[i] & 63), high = u64(0) - ((group.alpha[i] >> 6) & 1);
+            hot[2 * i] = bit & ~high;
+            hot[2 * i + 1] = bit & high;
+        }
+        hash(keys.leaf, s0, v0);
+        hash(keys.leaf, s1, v1);
+        for (int g = 0; g < G; ++g) {
+            const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), Isa::load(hot + 2 * B * g));
+            Isa::store(leaf + 2 * B * g, cw);
+            Isa::store(value + 2 * B * g, Isa::xor_if(v0[g], Isa::odd(s0[g]), cw));
+        }
+        std::memcpy(job.leaf + 2 * at, leaf, 16 * count);
+        for (std::size_t i = 0; i < count; ++i)
+            job.sigma[at + i] = u8(Isa::parity((value[2 * i] & hot[2 * i]) ^ (value[2 * i + 1] & hot[2 * i + 1])));
+    });
+}
+
+// convert(s): blocks H'(s xor 2 counter), counter = 1, 2, ...; out[block][instance].
+inline void convert(const Isa::Keys& keys, const V (&s)[G], u64 count, V* out) {
+    V tweaked[G], h[G];
+    for (u64 i = 0; i < count; ++i) {
+        for (int g = 0; g < G; ++g) tweaked[g] = Isa::exclusive_or(s[g], Isa::spread_low((i + 1) << 1));
+        hash(keys, tweaked, h);
+        for (int g = 0; g < G; ++g) out[i * G + g] = h[g];
+    }
+}
+
+inline u64 stream_word(const V* blocks, u64 word, std::size_t instance) {
+    u64 value;
+    std::memcpy(&value, reinterpret_cast<const u8*>(blocks) + (word / 2 * W + instance) * 16 + word % 2 * 8, 8);
+    return value;
+}
+
+inline void leaf_gen(const LeafGenJob& job) {
+    const u64 points = u64(1) << job.points, words = points * u64(job.width), blocks = (words + 1) / 2;
+    Array<V> stream0(blocks * G), stream1(blocks * G);
+    for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
+        GenGroup group(job.alpha + at, job.root0 + 2 * at, job.root1 + 2 * at, job.points, count);
+        V s0[G], s1[G];
+        group.run(keys.node, job.cw, at, s0, s1);
+        convert(keys.leaf, s0, blocks, stream0.data());
+        convert(keys.leaf, s1, blocks, stream1.data());
+        u64 low[W];
+        for (int g = 0; g < G; ++g) Isa::store_low(low + B * g, s1[g]);
+        for (std::size_t i = 0; i < count; ++i) {
+            const u64 minus = u64(0) - (low[i] & 1), place = group.alpha[i] & (points - 1);
+            for (u64 k = 0; k < words; ++k) {
+                const u64 payload = job.payload[(at + i) * job.width + k % job.width];
+                const u64 target = payload & equal_mask(k / job.width, place);
+                const u64 word = target - stream_word(stream0.data(), k, i) + stream_word(stream1.data(), k, i);
+                job.leaf[(at + i) * words + k] = (word ^ minus) - minus;
+            }
+        }
+    });
+}
+
+}  // namespace
+}  // namespace roundelay

@@ -1,0 +1,184 @@
+// Elementwise kernels: keystream, packing, polynomials, one-hot vectors.
+#pragma once
+
+#include "tree.hpp"
+
+namespace roundelay {
+namespace {
+
+inline void keystream(const Isa::Keys& keys, u64 block, u64* out) {
+    V x[G];
+    for (int g = 0; g < G; ++g) x[g] = Isa::count_up(block + u64(B * g));
+    Isa::encrypt(keys, x);
+    store_group(out, x);
+}
+
+inline void ctr(const RoundKeys& round_keys, u64 offset, u64* out, std::size_t n) {
+    const Isa::Keys keys(round_keys);
+    u64 buffer[2 * W];
+    u64 block = offset / 2, skip = offset % 2;
+    while (n) {
+        const bool direct = !skip && n >= 2 * W;
+        const std::size_t count = n < 2 * W - skip ? n : 2 * W - skip;
+        keystream(keys, block, direct ? out : buffer);
+        if (!direct) std::memcpy(out, buffer + skip, 8 * count);
+        out += count;
+        n -= count;
+        block += W;
+        skip = 0;
+    }
+}
+
+inline u64 load_word(const u8* p) {
+    u64 x;
+    std::memcpy(&x, p, 8);
+    return x;
+}
+
+// Eight values of w bits are w bytes: shifts and offsets of a group repeat in the next.
+template <int w>
+void pack_groups(const u64* values, u8* out, std::size_t groups) {
+    constexpr u64 mask = w == 64 ? ~u64(0) : (u64(1) << (w % 64)) - 1;
+    for (std::size_t i = 0; i < groups; ++i, values += 8, out += w) {
+        u64 words[w / 8 + 2] = {};
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) {
+            const int at = k * w / 64, shift = k * w % 64;
+            const u64 v = values[k] & mask;
+            words[at] |= v << shift;
+            if (shift + w > 64) words[at + 1] = v >> (64 - shift) % 64;
+        }
+        std::memcpy(out, words, w);
+    }
+}
+
+template <int w>
+void unpack_groups(const u8* data, u64* out, std::size_t groups) {
+    constexpr u64 mask = w == 64 ? ~u64(0) : (u64(1) << (w % 64)) - 1;
+    for (std::size_t i = 0; i < groups; ++i, data += w, out += 8) {
+        u64 words[w / 8 + 2] = {};
+        std::memcpy(words, data, w);
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; ++k) {
+            const int at = k * w / 64, shift = k * w % 64;
+            u64 v = words[at] >> shift;
+            if (shift + w > 64) v |= words[at + 1] << (64 - shift) % 64;
+            out[k] = v & mask;
+        }
+    }
+}
+
+template <int w>
+struct Widths {
+    static void pack(int wanted, const u64* values, u8* out, std::size_t groups) {
+        if (wanted == w) return pack_groups<w>(values, out, groups);
+        if constexpr (w < 64) Widths<w + 1>::pack(wanted, values, out, groups);
+    }
+    static void unpack(int wanted, const u8* data, u64* out, std::size_t groups) {
+        if (wanted == w) return unpack_groups<w>(data, out, groups);
+        if constexpr (w < 64) Widths<w + 1>::unpack(wanted, data, out, groups);
+    }
+};
+
+inline void pack(const u64* values, int w, u8* out, std::size_t n) {
+    const std::size_t groups = n / 8, rest = n % 8;
+    Widths<1>::pack(w, values, out, groups);
+    if (!rest) return;
+    u64 last[8] = {};
+    u8 bytes[64];
+    std::memcpy(last, values + 8 * groups, 8 * rest);
+    Widths<1>::pack(w, last, bytes, 1);
+    std::memcpy(out + groups * w, bytes, (rest * w + 7) / 8);
+}
+
+inline void unpack(const u8* data, int w, u64* out, std::size_t n) {
+    const std::size_t groups = n / 8, rest = n % 8;
+    Widths<1>::unpack(w, data, out, groups);
+    if (!rest) return;
+    u64 last[8];
+    u8 bytes[64] = {};
+    std::memcpy(bytes, data + groups * w, (rest * w + 7) / 8);
+    Widths<1>::unpack(w, bytes, last, 1);
+    std::memcpy(out + 8 * groups, last, 8 * rest);
+}
+
+constexpr std::size_t STRIP = 512;  // elements that stay in the first-level cache
+
+// Products of the leading factors of the last term, so that terms with a common beginning share them.
+struct Prefixes {
+    const std::vector<u32>* last = nullptr;
+    Array<u64> products;  // [depth][STRIP]; depth 0 holds the product of the first two
+
+    explicit Prefixes(std::size_t longest) : products(longest * STRIP) {}
+
+    const u64* product(const u64* const* arrays, const std::vector<u32>& wanted, std::size_t at, std::size_t n) {
+        std::size_t common = 0;
+        while (last && common < wanted.size() && common < last->size() && wanted[common] == (*last)[common]) ++common;
+        const u64* done = arrays[wanted[0]] + at;
+        for (std::size_t k = 1; k < wanted.size(); ++k) {
+            u64* to = products.data() + (k - 1) * STRIP;
+            const u64* factor = arrays[wanted[k]] + at;
+            if (k >= common)
+                for (std::size_t i = 0; i < n; ++i) to[i] = done[i] * factor[i];
+            done = to;
+        }
+        last = &wanted;
+        return done;
+    }
+};
+
+inline void accumulate(u64 coefficient, const u64* x, u64* sum, std::size_t n) {
+    if (coefficient == 1)
+        for (std::size_t i = 0; i < n; ++i) sum[i] += x[i];
+    else if (coefficient == ~u64(0))
+        for (std::size_t i = 0; i < n; ++i) sum[i] -= x[i];
+    else
+        for (std::size_t i = 0; i < n; ++i) sum[i] += coefficient * x[i];
+}
+
+inline void poly(const u64* const* arrays, const std::vector<Term>& terms, int w, u64* out, std::size_t n) {
+    std::size_t longest = 1;
+    u64 constant = 0, mask = low_bits(w);
+    for (const Term& term : terms) {
+        longest = term.factors.size() > longest ? term.factors.size() : longest;
+        if (term.factors.empty()) constant += term.coefficient;
+    }
+    Prefixes prefixes(longest);
+    alignas(64) u64 sum[STRIP];
+    for (std::size_t at = 0; at < n; at += STRIP) {
+        const std::size_t count = n - at < STRIP ? n - at : STRIP;
+        for (std::size_t i = 0; i < count; ++i) sum[i] = constant;
+        prefixes.last = nullptr;
+        for (const Term& term : terms)
+            if (!term.factors.empty()) accumulate(term.coefficient, prefixes.product(arrays, term.factors, at, count), sum, count);
+        for (std::size_t i = 0; i < count; ++i) out[at + i] = sum[i] & mask;
+    }
+}
+
+// r is a mask: compared with every index, it is never one.
+template <class Count>
+void onehot_share(const u64* r, const Count* hot0, Count* out, std::size_t n, std::size_t buckets) {
+    for (std::size_t i = 0; i < n; ++i) {
+        const Count place = Count(r[i]), inside = Count(r[i] == place);
+        for (std::size_t k = 0; k < buckets; ++k)
+            out[i * buckets + k] = Count((inside & Count(Count(k) == place)) - hot0[i * buckets + k]);
+    }
+}
+
+// Summed back to front: entry (-k) mod B of `sum` takes bucket (t + B/2 - k) mod B, two runs of neighbours.
+template <class Count>
+void onehot_counts(const Count* hot, const u64* t_hat, Count* out, std::size_t rows, std::size_t length, std::size_t buckets) {
+    Array<Count> sum(buckets);
+    for (std::size_t row = 0; row < rows; ++row, out += buckets) {
+        for (Count& x : sum) x = 0;
+        for (std::size_t i = 0; i < length; ++i, hot += buckets) {
+            const std::size_t base = (*t_hat++ + buckets / 2) & (buckets - 1), before = buckets - base;
+            for (std::size_t k = 0; k < before; ++k) sum[k] = Count(sum[k] + hot[base + k]);
+            for (std::size_t k = before; k < buckets; ++k) sum[k] = Count(sum[k] + hot[k - before]);
+        }
+        for (std::size_t k = 0; k < buckets; ++k) out[k] = sum[(buckets - k) & (buckets - 1)];
+    }
+}
+
+}  // namespace
+}  // namespace roundelay

@@ -1,0 +1,21 @@
+// Gathers one instruction set's functions; the last include of a `target_*.cpp`.
+#pragma once
+
+#include "eval.hpp"
+#include "gen.hpp"
+#include "leaf_eval.hpp"
+#include "matmul.hpp"
+#include "streams.hpp"
+
+namespace roundelay {
+namespace {
+
+constexpr Target make_target(const char* name) {
+    return {
+        name, ctr, pack, unpack, poly, matmul<u64>, matmul<i16>, matmul<i32>, dpf_gen, dpf_eval, leaf_gen, leaf_eval,
+        onehot_share<u8>, onehot_share<u16>, onehot_counts<u8>, onehot_counts<u16>,
+    };
+}
+
+}  // namespace
+}  // namespace roundelay

@@ -43,6 +43,17 @@ def _key(x: Masked) -> int:
     return x.graph.add("dpf", (x.index,), WireType("key", x.shape, x.ring))
 
 
+def _check_domain(x: Masked, table: Table) -> None:
+    """Every |x| <= bound meets its own entry of the table or none: no entry is congruent to another value of x."""
+    m, size = x.ring, len(table.values)
+    if not 0 < size <= 1 << m:
+        raise fail(f"table {table.name} has {size} entries, its {m}-bit domain has 1 to 2^{m}")
+    if x.bound.bit_length() > m - 1:
+        raise fail(f"|x| <= {x.bound} leaves the {m}-bit domain of table {table.name}: far values would alias into it")
+    if table.first + size - 1 - (1 << m) >= -x.bound or table.first + (1 << m) <= x.bound:
+        raise fail(f"{table} in a {m}-bit domain: its ends would alias into |x| <= {x.bound}: take a wider domain")
+
+
 def interval(x: Masked, lo: int, hi: int) -> BitShare:
     """Shares of [lo <= x < hi], lo and hi integers at the scale of x; 0 < hi - lo < 2^m."""
     m = x.ring
@@ -73,11 +84,7 @@ def lookup(x: Masked, table: Table, spare: int = 1) -> AnswerShare:
 
     The ring k leaves |T| < 2^(k-2), so that the opened answer can be lifted: sigma T and -sigma T both fit.
     """
-    m = x.ring
-    if len(table.values) > 1 << m:
-        raise fail(f"table {table.name} has {len(table.values)} entries, more than its {m}-bit domain")
-    if x.bound.bit_length() > m - 1:
-        raise fail(f"|x| <= {x.bound} leaves the {m}-bit domain of table {table.name}: far values would alias into it")
+    _check_domain(x, table)
     k = table.bound.bit_length() + 1 + spare
     kind = WireType("answer share", x.shape, k, table.scale, table.bound)
     attrs = {"table": table.name, "first": table.first, "values": table.values}
@@ -88,9 +95,8 @@ def piece(index: Masked, rest: Rest | None, table: Table, ring: int = 64) -> Sha
     """Share of T[index] + slope[index] d, zero outside the table: arithmetic leaves, any precision, no sign, no opening."""
     if (rest is None) != (table.slopes is None):
         raise fail(f"table {table.name}: slopes and a rest go together")
+    _check_domain(index, table)
     m, points = index.ring, min(LEAF_POINTS, index.ring)
-    if len(table.values) > 1 << m or index.bound.bit_length() > m - 1:
-        raise fail(f"|index| <= {index.bound} or table {table.name} leaves the {m}-bit domain")
     inputs = (index.index,) if rest is None else (index.index, rest.wire.index)
     bits = 0 if rest is None else rest.bits
     attrs = {"points": points, "rest": bits}

@@ -24,7 +24,10 @@ def octaves(v: Masked, name: str, f: Function, lo: int, hi: int, bits: int, scal
     total: Share | None = None
     for index_scale, table in tapered(name, f, lo, hi, bits, v.scale, scale):
         index, rest = v.split(index_scale)
-        m = max(index.bound.bit_length() + 1, len(table.values).bit_length())
+        if table.first > index.bound:
+            break  # v ends before this piece and those that follow
+        last = table.first + len(table.values) - 1
+        m = max(index.bound.bit_length() + 1, (last + index.bound).bit_length())
         part = piece(index.reduce(min(m, index.ring)), rest if index_scale < v.scale else None, table)
         total = part if total is None else total + part
     assert total is not None

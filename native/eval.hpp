@@ -13,7 +13,7 @@ constexpr int LEAF_BITS = 7;
 // A table back to front, in the order of the points that its entries multiply; zeros on both sides, so that whole chunks may be read.
 template <class Entry>
 struct Reversed {
-    static constexpr u64 pad = 16;
+    static constexpr u64 pad = 32;
     Array<Entry> entries;
 
     Reversed() = default;
@@ -22,30 +22,35 @@ struct Reversed {
     }
     // sum of table[size - 1 - k] over the set bits `from + k`
     i64 sum(const u8* bits, u64 from, u64 size) const {
-        const u64 lead = from % 16;
-        return Isa::masked_sum(bits + from / 16 * 2, entries.data() + pad - lead, (lead + size + 15) / 16);
+        const u64 lead = from % 32;
+        return Isa::masked_sum(bits + from / 32 * 4, entries.data() + pad - lead, (lead + size + 31) / 32);
     }
 };
 
+// A table in the narrowest entries in which it can be summed: no subset sum of a narrow one leaves 32 bits.
 struct TableSum {
     u64 back, size;  // the lowest point is x_hat - back
     u64* out;
-    bool narrow;  // no subset sum leaves 32 bits
+    int width = 16;
+    Reversed<i16> entries16;
     Reversed<i32> entries32;
     Reversed<i64> entries64;
 
     TableSum(const Lookup& q, u64 modulus) : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out) {
         u64 total = 0;
-        for (u64 j = 0; j < size && total < (u64(1) << 31); ++j) {
+        for (u64 j = 0; j < size && width < 64; ++j) {
             const u64 magnitude = q.table[j] < 0 ? u64(0) - u64(q.table[j]) : u64(q.table[j]);
-            total = magnitude >> 31 ? magnitude : total + magnitude;
+            total += magnitude;
+            if (magnitude >> 15) width = 32;
+            if (magnitude >> 31 || total >> 31) width = 64;
         }
-        narrow = total < (u64(1) << 31);
-        if (narrow) entries32 = Reversed<i32>(q.table, size);
+        if (width == 16) entries16 = Reversed<i16>(q.table, size);
+        else if (width == 32) entries32 = Reversed<i32>(q.table, size);
         else entries64 = Reversed<i64>(q.table, size);
     }
     u64 operator()(const u8* bits, u64 from) const {
-        return u64(narrow ? entries32.sum(bits, from, size) : entries64.sum(bits, from, size));
+        if (width == 16) return u64(entries16.sum(bits, from, size));
+        return u64(width == 32 ? entries32.sum(bits, from, size) : entries64.sum(bits, from, size));
     }
 };
 
@@ -131,7 +136,9 @@ class Evaluator {
 public:
     explicit Evaluator(const EvalJob& job)
         : job_(job), plan_(job), places_(plan_.points.size()), bit_stride_(16 * (most_blocks() + 2)), nodes_(most_leaves()),
-          bits_(W * bit_stride_), before_(plan_.whole ? plan_.whole_leaves() * W : 0) {}
+          bits_(W * bit_stride_), before_(plan_.whole ? plan_.whole_leaves() * W : 0) {
+        for (const TableSum& sum : plan_.sums) repeated_ = sum.size / 8 + 1 > repeated_ ? sum.size / 8 + 1 : repeated_;
+    }
 
     void group(const HashPair& keys, std::size_t at, std::size_t count) {
         const Columns here{job_.root + 2 * at, {job_.cw.data + 2 * at, job_.cw.stride, job_.cw.count}, job_.leaf + 2 * at,
@@ -153,6 +160,7 @@ private:
     Array<u8> bits_;      // [instance][leaf block]
     Array<u64> before_;   // [leaf][instance], for a whole tree
     std::size_t at_ = 0, count_ = 0;
+    u64 repeated_ = 0;  // bytes at the start of a whole tree that follow it once more, so that no table wraps
 
     u64 most_leaves() const {
         if (plan_.whole) return plan_.whole_leaves();
@@ -160,7 +168,6 @@ private:
         for (const Window& window : plan_.windows) most = window.leaves() > most ? window.leaves() : most;
         return most;
     }
-    // A whole tree is followed by a copy of its beginning, so that no table wraps.
     u64 most_blocks() const { return plan_.whole ? 2 * plan_.whole_leaves() + 1 : most_leaves(); }
 
     void run(const HashPair& keys, Columns c) {
@@ -213,7 +220,7 @@ private:
     void repeat(u8* bits) const {
         const u64 bytes = 16 * plan_.whole_leaves();
         if (job_.m >= LEAF_BITS) {
-            std::memcpy(bits + bytes, bits, bytes);
+            std::memcpy(bits + bytes, bits, repeated_ < bytes ? repeated_ : bytes);
             return;
         }
         u64 word;

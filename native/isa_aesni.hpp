@@ -35,6 +35,7 @@ struct Isa {
     static V spread_low(u64 value) { return _mm_set_epi64x(0, i64(value)); }
     static V count_up(u64 first) { return spread_low(first); }
     static V xor_if(V a, Mask k, V b) { return _mm_xor_si128(a, _mm_and_si128(k, b)); }
+    static V add_if(V a, Mask k, V b) { return _mm_add_epi64(a, _mm_and_si128(k, b)); }  // words
     static V select(Mask k, V yes, V no) { return _mm_blendv_epi8(no, yes, k); }
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
@@ -53,23 +54,39 @@ struct Isa {
         return _mm_cvtsi128_si64(pair) + _mm_extract_epi64(pair, 1);
     }
 
-    // Sum of table[i] over the set bits i; 16 `chunks` bits.
+    static i64 total32(__m256i v) {
+        const __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(v));
+        return total(_mm256_add_epi64(low, _mm256_cvtepi32_epi64(_mm256_extracti128_si256(v, 1))));
+    }
+
+    // Sum of table[i] over the set bits i; 32 `chunks` bits. Entries of 16 and 32 bits only where no sum leaves 32 bits.
+    static i64 masked_sum(const u8* bits, const i16* table, std::size_t chunks) {
+        const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, i16(-32768));
+        __m256i sum = _mm256_setzero_si256();
+        for (std::size_t i = 0; i < 2 * chunks; ++i) {
+            const __m256i word = _mm256_set1_epi16(i16(bits[2 * i] | bits[2 * i + 1] << 8));
+            const __m256i mask = _mm256_cmpeq_epi16(_mm256_and_si256(word, bit), bit);
+            const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 16 * i));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(mask, entries), _mm256_set1_epi16(1)));
+        }
+        return total32(sum);
+    }
+
     static i64 masked_sum(const u8* bits, const i32* table, std::size_t chunks) {
         const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
         __m256i sum = _mm256_setzero_si256();
-        for (std::size_t i = 0; i < 2 * chunks; ++i) {
+        for (std::size_t i = 0; i < 4 * chunks; ++i) {
             const __m256i mask = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits[i]), bit), bit);
             const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 8 * i));
             sum = _mm256_add_epi32(sum, _mm256_and_si256(mask, entries));
         }
-        const __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(sum));
-        return total(_mm256_add_epi64(low, _mm256_cvtepi32_epi64(_mm256_extracti128_si256(sum, 1))));
+        return total32(sum);
     }
 
     static i64 masked_sum(const u8* bits, const i64* table, std::size_t chunks) {
         const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);
         __m256i sum = _mm256_setzero_si256();
-        for (std::size_t i = 0; i < 4 * chunks; ++i) {
+        for (std::size_t i = 0; i < 8 * chunks; ++i) {
             const __m256i four = _mm256_set1_epi64x(bits[i / 2] >> (4 * (i % 2)));
             const __m256i mask = _mm256_cmpeq_epi64(_mm256_and_si256(four, bit), bit);
             const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 4 * i));

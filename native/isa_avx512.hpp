@@ -39,6 +39,7 @@ struct Isa {
     static V spread_low(u64 value) { return _mm512_maskz_set1_epi64(0x55, i64(value)); }  // in the low word of each block
     static V count_up(u64 first) { return _mm512_add_epi64(spread_low(first), _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)); }
     static V xor_if(V a, Mask k, V b) { return _mm512_mask_xor_epi64(a, k, a, b); }
+    static V add_if(V a, Mask k, V b) { return _mm512_mask_add_epi64(a, k, a, b); }  // words
     static V select(Mask k, V yes, V no) { return _mm512_mask_blend_epi64(k, no, yes); }
     static void store_low(u64* out, V v) {
         const V low = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), v);
@@ -60,29 +61,41 @@ struct Isa {
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
 
-    static __mmask16 mask_at(const u8* bits, std::size_t chunk) {
-        return _load_mask16(reinterpret_cast<__mmask16*>(const_cast<u8*>(bits + 2 * chunk)));
+    static __mmask32 mask_at(const u8* bits, std::size_t chunk) {
+        return _load_mask32(reinterpret_cast<__mmask32*>(const_cast<u8*>(bits + 4 * chunk)));
+    }
+    static V add_if(V sum, __mmask16 k, const i32* table) { return _mm512_mask_add_epi32(sum, k, sum, load(table)); }
+    static V add_if(V sum, __mmask8 k, const i64* table) { return _mm512_mask_add_epi64(sum, k, sum, load(table)); }
+
+    // Sum of table[i] over the set bits i; 32 `chunks` bits. Entries of 16 and 32 bits only where no sum leaves 32 bits.
+    static i64 masked_sum(const u8* bits, const i16* table, std::size_t chunks) {
+        const V ones = _mm512_set1_epi16(1);
+        V sum[2] = {zero(), zero()};
+        std::size_t i = 0;
+        for (; i + 2 <= chunks; i += 2)
+            for (int k = 0; k < 2; ++k)
+                sum[k] = _mm512_dpwssd_epi32(sum[k], _mm512_maskz_loadu_epi16(mask_at(bits, i + k), table + 32 * (i + k)), ones);
+        if (i < chunks) sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_maskz_loadu_epi16(mask_at(bits, i), table + 32 * i), ones);
+        return _mm512_reduce_add_epi32(_mm512_add_epi32(sum[0], sum[1]));
     }
 
-    // Sum of table[i] over the set bits i; 16 `chunks` bits.
     static i64 masked_sum(const u8* bits, const i32* table, std::size_t chunks) {
-        V even = zero(), odd_ones = zero();
-        std::size_t i = 0;
-        for (; i + 2 <= chunks; i += 2) {
-            even = _mm512_mask_add_epi32(even, mask_at(bits, i), even, load(table + 16 * i));
-            odd_ones = _mm512_mask_add_epi32(odd_ones, mask_at(bits, i + 1), odd_ones, load(table + 16 * i + 16));
+        V low = zero(), high = zero();
+        for (std::size_t i = 0; i < chunks; ++i) {
+            const __mmask32 mask = mask_at(bits, i);
+            low = add_if(low, __mmask16(mask), table + 32 * i);
+            high = add_if(high, __mmask16(mask >> 16), table + 32 * i + 16);
         }
-        if (i < chunks) even = _mm512_mask_add_epi32(even, mask_at(bits, i), even, load(table + 16 * i));
-        return _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd_ones));
+        return _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
     }
 
     static i64 masked_sum(const u8* bits, const i64* table, std::size_t chunks) {
-        V low = zero(), high = zero();
+        V sum[4] = {zero(), zero(), zero(), zero()};
         for (std::size_t i = 0; i < chunks; ++i) {
-            const __mmask16 mask = mask_at(bits, i);
-            low = _mm512_mask_add_epi64(low, __mmask8(mask), low, load(table + 16 * i));
-            high = _mm512_mask_add_epi64(high, __mmask8(mask >> 8), high, load(table + 16 * i + 8));
+            const __mmask32 mask = mask_at(bits, i);
+            for (int k = 0; k < 4; ++k) sum[k] = add_if(sum[k], __mmask8(mask >> (8 * k)), table + 32 * i + 8 * k);
         }
+        const V low = _mm512_add_epi64(sum[0], sum[1]), high = _mm512_add_epi64(sum[2], sum[3]);
         return _mm512_reduce_add_epi64(_mm512_add_epi64(low, high));
     }
 };

@@ -30,6 +30,7 @@ struct Isa {
     static V spread_low(u64 value) { return {value, 0}; }
     static V count_up(u64 first) { return {first, 0}; }
     static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k & b.lo), a.hi ^ (k & b.hi)}; }
+    static V add_if(V a, Mask k, V b) { return {a.lo + (k & b.lo), a.hi + (k & b.hi)}; }  // words
     static V select(Mask k, V yes, V no) { return xor_if(no, k, exclusive_or(yes, no)); }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
@@ -42,11 +43,11 @@ struct Isa {
         return x & 1;
     }
 
-    // Sum of table[i] over the set bits i; 16 `chunks` bits.
+    // Sum of table[i] over the set bits i; 32 `chunks` bits.
     template <class Entry>
     static i64 masked_sum(const u8* bits, const Entry* table, std::size_t chunks) {
         i64 total = 0;
-        for (std::size_t i = 0; i < 2 * chunks; ++i)
+        for (std::size_t i = 0; i < 4 * chunks; ++i)
             for (int k = 0; k < 8; ++k) {
                 const i64 mask = -i64((bits[i] >> k) & 1);
                 total += mask & i64(table[8 * i + k]);

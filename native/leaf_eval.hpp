@@ -7,24 +7,24 @@ namespace roundelay {
 namespace {
 
 // With y the share of (1, r_d) at a point: value y_0 + slope (d_hat y_0 - y_1) = plain . y + d_hat (scaled . y), where
-// plain = (value, -slope) and scaled = (slope, 0). Tables lie back to front, as the points do, with room for a leaf on both sides.
+// plain = (value, -slope) and scaled = (slope, 0). Tables lie back to front, as the points do, between zeros.
 struct Coefficients {
-    u64 width, points, size;
+    u64 pitch, points;  // words a point takes in a leaf's blocks
     Array<u64> plain, scaled;
 
-    Coefficients(const LeafEvalJob& job, u64 room)
-        : width(job.slope ? 2 : 1), points(u64(1) << job.points), size(job.size), plain((size + room + 2 * points) * width),
-          scaled(job.slope ? plain.size() : 0) {
-        for (u64 j = 0; j < size; ++j) {
-            const u64 at = (points + size - 1 - j) * width;
+    Coefficients(const LeafEvalJob& job, u64 pitch, u64 room)
+        : pitch(pitch), points(u64(1) << job.points), plain((points + job.size + room) * pitch), scaled(job.slope ? plain.size() : 0) {
+        for (u64 j = 0; j < job.size; ++j) {
+            const u64 at = (points + job.size - 1 - j) * pitch;
             plain[at] = u64(job.value[j]);
             if (!job.slope) continue;
             plain[at + 1] = u64(0) - u64(job.slope[j]);
             scaled[at] = u64(job.slope[j]);
         }
     }
-    // Where the leaf begins whose first point lies `ahead - lead` entries after the lowest point of the table.
-    u64 at(u64 ahead, u64 lead) const { return (points + ahead - lead) * width; }
+    // Where the coefficient of a point lies that is `ahead` points after the first point of the leaf in which the table begins,
+    // `lead` points into it.
+    u64 at(u64 ahead, u64 lead) const { return (points + ahead - lead) * pitch; }
 };
 
 inline u64 dot(const u64* a, const u64* b, u64 n) {
@@ -33,12 +33,30 @@ inline u64 dot(const u64* a, const u64* b, u64 n) {
     return total;
 }
 
+// The words of the leaves, plus CW where t = 1, as [instance][leaf][word].
+inline void leaf_words(const Isa::Keys& keys, const Nodes& nodes, u64 leaves, u64 blocks, const V* cw, u64* out) {
+    V s[G], tweaked[G], h[G];
+    const std::ptrdiff_t stride = std::ptrdiff_t(16 * leaves * blocks);
+    for (u64 q = 0; q < leaves; ++q) {
+        for (int g = 0; g < G; ++g) s[g] = nodes.now[q * G + g];
+        for (u64 block = 0; block < blocks; ++block) {
+            for (int g = 0; g < G; ++g) tweaked[g] = Isa::exclusive_or(s[g], Isa::spread_low((block + 1) << 1));
+            hash(keys, tweaked, h);
+            for (int g = 0; g < G; ++g) {
+                u8* to = reinterpret_cast<u8*>(out) + B * g * stride + 16 * (q * blocks + block);
+                Isa::scatter(to, stride, Isa::add_if(h[g], Isa::odd(s[g]), cw[block * G + g]));
+            }
+        }
+    }
+}
+
 class LeafEvaluator {
 public:
     explicit LeafEvaluator(const LeafEvalJob& job)
         : job_(job), modulus_(low_bits(job.m)), points_(u64(1) << job.points), words_(points_ * (job.slope ? 2 : 1)),
-          blocks_((words_ + 1) / 2), leaves_(count_leaves()), coefficients_(job, wraps_ ? leaves_ * points_ : points_),
-          nodes_(leaves_), stream_(blocks_ * G), words_buffer_(2 * blocks_) {}
+          blocks_((words_ + 1) / 2), leaves_(count_leaves()),
+          coefficients_(job, 2 * blocks_ / points_, (wraps_ ? 2 : 1) * leaves_ * points_), nodes_(leaves_), cw_(blocks_ * G),
+          y_(2 * blocks_ * leaves_ * W) {}
 
     void group(const HashPair& keys, std::size_t at, std::size_t count) {
         const Columns here{job_.root + 2 * at, {job_.cw.data + 2 * at, job_.cw.stride, job_.cw.count}, job_.leaf + words_ * at,
@@ -57,8 +75,8 @@ private:
     u64 leaves_;
     Coefficients coefficients_;
     Nodes nodes_;
-    Array<V> stream_;
-    Array<u64> words_buffer_;
+    Array<V> cw_;   // [block][instance]
+    Array<u64> y_;  // [instance][leaf][word]
     std::size_t at_ = 0, count_ = 0;
 
     u64 count_leaves() {
@@ -68,39 +86,31 @@ private:
     }
 
     void run(const HashPair& keys, const Columns& c) {
-        u64 lead[W], start[W], total[W] = {};
+        u64 lead[W], start[W];
         for (int i = 0; i < W; ++i) {
             const u64 lowest = (c.x_hat[i] - job_.first - (job_.size - 1)) & modulus_;
             lead[i] = lowest & (points_ - 1);
             start[i] = lowest >> job_.points;
         }
+        for (u64 k = 0; k < words_; ++k)
+            for (int i = 0; i < W; ++i) set_word(k, i, c.leaf[words_ * u64(i) + k]);
         expand(keys, c, job_.party, start, leaves_, nodes_);
-        for (u64 q = 0; q < leaves_; ++q) {
-            V s[G];
-            u64 low[W];
-            for (int g = 0; g < G; ++g) {
-                s[g] = nodes_.now[q * G + g];
-                Isa::store_low(low + B * g, s[g]);
-            }
-            convert(keys.leaf, s, blocks_, stream_.data());
-            for (std::size_t i = 0; i < count_; ++i) total[i] += leaf_sum(c, i, u64(0) - (low[i] & 1), q * points_, lead[i]);
+        leaf_words(keys.leaf, nodes_, leaves_, blocks_, cw_.data(), y_.data());
+        for (std::size_t i = 0; i < count_; ++i) {
+            const u64 total = inner(i, coefficients_.at(0, lead[i])) + (wraps_ ? inner(i, coefficients_.at(modulus_ + 1, lead[i])) : 0);
+            job_.out[at_ + i] = job_.party ? u64(0) - total : total;
         }
-        for (std::size_t i = 0; i < count_; ++i) job_.out[at_ + i] = job_.party ? u64(0) - total[i] : total[i];
     }
 
-    u64 leaf_sum(const Columns& c, std::size_t i, u64 control, u64 ahead, u64 lead) {
-        u64* y = words_buffer_.data();
-        const u8* stream = reinterpret_cast<const u8*>(stream_.data()) + 16 * i;
-        for (u64 block = 0; block < blocks_; ++block) std::memcpy(y + 2 * block, stream + 16 * W * block, 16);
-        for (u64 k = 0; k < words_; ++k) y[k] += control & c.leaf[words_ * i + k];
-        u64 sum = inner(i, y, coefficients_.at(ahead, lead));
-        if (wraps_ && ahead + (modulus_ + 1) < job_.size + lead) sum += inner(i, y, coefficients_.at(ahead + modulus_ + 1, lead));
-        return sum;
+    void set_word(u64 word, int instance, u64 value) {
+        std::memcpy(reinterpret_cast<u8*>(cw_.data()) + (word / 2 * W + u64(instance)) * 16 + word % 2 * 8, &value, 8);
     }
 
-    u64 inner(std::size_t i, const u64* y, u64 from) const {
-        const u64 plain = dot(coefficients_.plain.data() + from, y, words_);
-        return job_.slope ? plain + job_.d_hat[at_ + i] * dot(coefficients_.scaled.data() + from, y, words_) : plain;
+    u64 inner(std::size_t i, u64 from) const {
+        const u64 count = 2 * blocks_ * leaves_;
+        const u64* y = y_.data() + i * count;
+        const u64 plain = dot(coefficients_.plain.data() + from, y, count);
+        return job_.slope ? plain + job_.d_hat[at_ + i] * dot(coefficients_.scaled.data() + from, y, count) : plain;
     }
 };
 

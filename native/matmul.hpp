@@ -1,74 +1,28 @@
 // Integer matrix products modulo 2^w: panels of the right operand are widened and packed, then tiles of the result stay in registers.
 #pragma once
 
-#include <cstring>
-
+#include "lanes.hpp"
 #include "memory.hpp"
-
-#if defined(__AVX512IFMA__)
-#include <immintrin.h>
-#endif
 
 namespace roundelay {
 namespace {
 
 constexpr std::size_t PANEL_DEPTH = 512;  // a packed panel stays in the second-level cache
 
-#if defined(__AVX512IFMA__)
-
-constexpr int TILE_ROWS = 8, TILE_VECTORS = 3, LANES = 8;
-using Lane = __m512i;
-
-inline Lane load_lane(const u64* p) { return _mm512_loadu_si512(p); }
-inline void store_lane(u64* p, Lane v) { _mm512_storeu_si512(p, v); }
-inline Lane zero_lane() { return _mm512_setzero_si512(); }
-
-// Low 52 bits of a product of 52-bit words, added modulo 2^64: exact modulo 2^52 for any number of terms.
-struct Fused52 {
-    static Lane add(Lane sum, u64 a, Lane b) { return _mm512_madd52lo_epu64(sum, _mm512_set1_epi64(i64(a)), b); }
-};
-struct Full64 {
-    static Lane add(Lane sum, u64 a, Lane b) {
-        return _mm512_add_epi64(sum, _mm512_mullo_epi64(_mm512_set1_epi64(i64(a)), b));
-    }
-};
-
-#else
-
-constexpr int TILE_ROWS = 4, TILE_VECTORS = 2, LANES = 4;
-typedef u64 Lane __attribute__((vector_size(32)));
-
-inline Lane load_lane(const u64* p) {
-    Lane v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
-}
-inline void store_lane(u64* p, Lane v) { std::memcpy(p, &v, sizeof v); }
-inline Lane zero_lane() { return Lane{}; }
-
-struct Full64 {
-    static Lane add(Lane sum, u64 a, Lane b) { return sum + a * b; }
-};
-using Fused52 = Full64;
-
-#endif
-
 constexpr std::size_t TILE_COLUMNS = std::size_t(TILE_VECTORS) * LANES;
 
 // tile[R][TILE_COLUMNS] = rows of a times a packed panel [depth][TILE_COLUMNS].
 template <int R, class Multiply>
 void tile_product(const u64* a, std::size_t row, const u64* panel, std::size_t depth, u64* tile) {
-    Lane sum[R][TILE_VECTORS];
-    for (int r = 0; r < R; ++r)
-        for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = zero_lane();
+    typename Multiply::Sum sum[R][TILE_VECTORS] = {};
     for (std::size_t k = 0; k < depth; ++k) {
         Lane b[TILE_VECTORS];
         for (int v = 0; v < TILE_VECTORS; ++v) b[v] = load_lane(panel + k * TILE_COLUMNS + v * LANES);
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v] = Multiply::add(sum[r][v], a[r * row + k], b[v]);
+            for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v].add(a + r * row + k, b[v]);
     }
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < TILE_VECTORS; ++v) store_lane(tile + r * TILE_COLUMNS + v * LANES, sum[r][v]);
+        for (int v = 0; v < TILE_VECTORS; ++v) store_lane(tile + r * TILE_COLUMNS + v * LANES, sum[r][v].total());
 }
 
 template <int R, class Multiply>
@@ -93,27 +47,59 @@ inline void add_tile(const u64* tile, std::size_t rows, std::size_t columns, boo
 template <class Multiply, class Entry>
 void product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
     Array<u64> panel(PANEL_DEPTH * TILE_COLUMNS);
-    alignas(64) u64 tile[TILE_ROWS * TILE_COLUMNS];
+    constexpr int R = Multiply::tile_rows;
+    alignas(64) u64 tile[R * TILE_COLUMNS];
     for (std::size_t j = 0; j < s.n; j += TILE_COLUMNS) {
         const std::size_t columns = s.n - j < TILE_COLUMNS ? s.n - j : TILE_COLUMNS;
         for (std::size_t k = 0; k < s.k; k += PANEL_DEPTH) {
             const std::size_t depth = s.k - k < PANEL_DEPTH ? s.k - k : PANEL_DEPTH;
             pack_panel(b + k * s.n + j, s.n, depth, columns, panel.data());
-            for (std::size_t i = 0; i < s.m; i += TILE_ROWS) {
-                const std::size_t rows = s.m - i < TILE_ROWS ? s.m - i : TILE_ROWS;
-                tile_rows<TILE_ROWS, Multiply>(int(rows), a + i * s.k + k, s.k, panel.data(), depth, tile);
+            for (std::size_t i = 0; i < s.m; i += R) {
+                const std::size_t rows = s.m - i < R ? s.m - i : R;
+                tile_rows<R, Multiply>(int(rows), a + i * s.k + k, s.k, panel.data(), depth, tile);
                 add_tile(tile, rows, columns, k == 0, mask, out + i * s.n + j, s.n);
             }
         }
     }
 }
 
+// Few rows: packing would cost more than it saves, so the right operand streams past rows of results.
+template <class Multiply, class Entry>
+void thin_product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
+    constexpr std::size_t unroll = 8;
+    std::memset(out, 0, s.m * s.n * sizeof(u64));
+    for (std::size_t k = 0; k < s.k; k += unroll) {
+        const std::size_t depth = s.k - k < unroll ? s.k - k : unroll;
+        for (std::size_t i = 0; i < s.m; ++i) {
+            const u64* factors = a + i * s.k + k;
+            const Entry* from = b + k * s.n;
+            u64* to = out + i * s.n;
+            std::size_t j = 0;
+            for (; j + LANES <= s.n; j += LANES) {
+                typename Multiply::Sum sum{};
+                for (std::size_t d = 0; d < depth; ++d) sum.add(factors + d, load_lane(from + d * s.n + j));
+                store_lane(to + j, load_lane(to + j) + sum.total());
+            }
+            for (; j < s.n; ++j)
+                for (std::size_t d = 0; d < depth; ++d) to[j] += factors[d] * u64(i64(from[d * s.n + j]));
+        }
+    }
+    for (std::size_t i = 0; i < s.m * s.n; ++i) out[i] &= mask;
+}
+
+template <class Multiply, class Entry>
+void choose_product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
+    constexpr std::size_t thin = 4;
+    if (s.m <= thin) thin_product<Multiply>(a, b, mask, out, s);
+    else product<Multiply>(a, b, mask, out, s);
+}
+
 template <class Entry>
 void matmul(const u64* a, const Entry* b, int w, u64* out, MatmulShape s) {
     if (s.k == 0) std::memset(out, 0, s.batch * s.m * s.n * sizeof(u64));
     for (std::size_t i = 0; i < s.batch && s.k; ++i, a += s.m * s.k, b += s.k * s.n, out += s.m * s.n) {
-        if (w <= 52) product<Fused52>(a, b, low_bits(w), out, s);
-        else product<Full64>(a, b, low_bits(w), out, s);
+        if (w <= 52) choose_product<Fused52>(a, b, low_bits(w), out, s);
+        else choose_product<Full64>(a, b, low_bits(w), out, s);
     }
 }
 

@@ -25,7 +25,7 @@ std::vector<const Target*> usable_targets() {
                      __builtin_cpu_supports("popcnt");
     const bool wide = aes && __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma");
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni");
     if (wide) found.push_back(&avx512_target);
     if (aes) found.push_back(&aesni_target);
 #endif
@@ -163,6 +163,7 @@ Bound select(const char* name) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false);  // kernels are kept for the life of the process
     m.doc() = "C++ kernels behind engine.kernels.native_kernels";
     m.def("targets", [] {
         nb::list names;

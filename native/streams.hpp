@@ -1,6 +1,7 @@
 // Elementwise kernels: keystream, packing, polynomials, one-hot vectors.
 #pragma once
 
+#include "lanes.hpp"
 #include "tree.hpp"
 
 namespace roundelay {
@@ -102,6 +103,13 @@ inline void unpack(const u8* data, int w, u64* out, std::size_t n) {
     std::memcpy(out + 8 * groups, last, 8 * rest);
 }
 
+template <class Multiply>
+void multiply(const u64* a, const u64* b, u64* __restrict out, std::size_t n) {
+    std::size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store_lane(out + i, Multiply::product(load_lane(a + i), load_lane(b + i)));
+    for (; i < n; ++i) out[i] = a[i] * b[i];
+}
+
 constexpr std::size_t STRIP = 512;  // elements that stay in the first-level cache
 
 // Products of the leading factors of the last term, so that terms with a common beginning share them.
@@ -111,6 +119,7 @@ struct Prefixes {
 
     explicit Prefixes(std::size_t longest) : products(longest * STRIP) {}
 
+    template <class Multiply>
     const u64* product(const u64* const* arrays, const std::vector<u32>& wanted, std::size_t at, std::size_t n) {
         std::size_t common = 0;
         while (last && common < wanted.size() && common < last->size() && wanted[common] == (*last)[common]) ++common;
@@ -118,8 +127,7 @@ struct Prefixes {
         for (std::size_t k = 1; k < wanted.size(); ++k) {
             u64* to = products.data() + (k - 1) * STRIP;
             const u64* factor = arrays[wanted[k]] + at;
-            if (k >= common)
-                for (std::size_t i = 0; i < n; ++i) to[i] = done[i] * factor[i];
+            if (k >= common) multiply<Multiply>(done, factor, to, n);
             done = to;
         }
         last = &wanted;
@@ -136,9 +144,10 @@ inline void accumulate(u64 coefficient, const u64* x, u64* sum, std::size_t n) {
         for (std::size_t i = 0; i < n; ++i) sum[i] += coefficient * x[i];
 }
 
-inline void poly(const u64* const* arrays, const std::vector<Term>& terms, int w, u64* out, std::size_t n) {
+template <class Multiply>
+void polynomial(const u64* const* arrays, const std::vector<Term>& terms, u64 mask, u64* out, std::size_t n) {
     std::size_t longest = 1;
-    u64 constant = 0, mask = low_bits(w);
+    u64 constant = 0;
     for (const Term& term : terms) {
         longest = term.factors.size() > longest ? term.factors.size() : longest;
         if (term.factors.empty()) constant += term.coefficient;
@@ -150,9 +159,15 @@ inline void poly(const u64* const* arrays, const std::vector<Term>& terms, int w
         for (std::size_t i = 0; i < count; ++i) sum[i] = constant;
         prefixes.last = nullptr;
         for (const Term& term : terms)
-            if (!term.factors.empty()) accumulate(term.coefficient, prefixes.product(arrays, term.factors, at, count), sum, count);
+            if (!term.factors.empty())
+                accumulate(term.coefficient, prefixes.product<Multiply>(arrays, term.factors, at, count), sum, count);
         for (std::size_t i = 0; i < count; ++i) out[at + i] = sum[i] & mask;
     }
+}
+
+inline void poly(const u64* const* arrays, const std::vector<Term>& terms, int w, u64* out, std::size_t n) {
+    if (w <= 52) polynomial<Fused52>(arrays, terms, low_bits(w), out, n);
+    else polynomial<Full64>(arrays, terms, low_bits(w), out, n);
 }
 
 // r is a mask: compared with every index, it is never one.
@@ -160,9 +175,34 @@ template <class Count>
 void onehot_share(const u64* r, const Count* hot0, Count* out, std::size_t n, std::size_t buckets) {
     for (std::size_t i = 0; i < n; ++i) {
         const Count place = Count(r[i]), inside = Count(r[i] == place);
-        for (std::size_t k = 0; k < buckets; ++k)
-            out[i * buckets + k] = Count((inside & Count(Count(k) == place)) - hot0[i * buckets + k]);
+        const Count* __restrict from = hot0 + i * buckets;
+        Count* __restrict to = out + i * buckets;
+        for (std::size_t k = 0; k < buckets; ++k) to[k] = Count((inside & Count(Count(k) == place)) - from[k]);
     }
+}
+
+template <class Count>
+void add_run(const Count* __restrict from, Count* __restrict sum, std::size_t n) {
+    for (std::size_t k = 0; k < n; ++k) sum[k] = Count(sum[k] + from[k]);
+}
+
+// sum[k] += hot[(base + k) mod buckets]
+#if defined(__AVX512BW__)
+inline void add_rotated(const u8* hot, u8* sum, std::size_t base, std::size_t buckets) {
+    for (std::size_t k = 0; k < buckets; k += 64) {
+        const std::size_t lanes = buckets - k < 64 ? buckets - k : 64, left = buckets - base > k ? buckets - base - k : 0;
+        const __mmask64 all = low_bits(int(lanes)), ahead = low_bits(int(left < lanes ? left : lanes));
+        const V start = _mm512_maskz_loadu_epi8(ahead, hot + base + k);
+        const V around = _mm512_maskz_loadu_epi8(all & ~ahead, hot + base + k - buckets);
+        const V total = _mm512_add_epi8(_mm512_maskz_loadu_epi8(all, sum + k), _mm512_or_si512(start, around));
+        _mm512_mask_storeu_epi8(sum + k, all, total);
+    }
+}
+#endif
+template <class Count>
+void add_rotated(const Count* hot, Count* sum, std::size_t base, std::size_t buckets) {
+    add_run(hot + base, sum, buckets - base);
+    add_run(hot, sum + buckets - base, base);
 }
 
 // Summed back to front: entry (-k) mod B of `sum` takes bucket (t + B/2 - k) mod B, two runs of neighbours.
@@ -172,9 +212,8 @@ void onehot_counts(const Count* hot, const u64* t_hat, Count* out, std::size_t r
     for (std::size_t row = 0; row < rows; ++row, out += buckets) {
         for (Count& x : sum) x = 0;
         for (std::size_t i = 0; i < length; ++i, hot += buckets) {
-            const std::size_t base = (*t_hat++ + buckets / 2) & (buckets - 1), before = buckets - base;
-            for (std::size_t k = 0; k < before; ++k) sum[k] = Count(sum[k] + hot[base + k]);
-            for (std::size_t k = before; k < buckets; ++k) sum[k] = Count(sum[k] + hot[k - before]);
+            const std::size_t base = (*t_hat++ + buckets / 2) & (buckets - 1);
+            add_rotated(hot, sum.data(), base, buckets);
         }
         for (std::size_t k = 0; k < buckets; ++k) out[k] = sum[(buckets - k) & (buckets - 1)];
     }

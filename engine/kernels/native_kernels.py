@@ -1,4 +1,4 @@
-"""The C++ kernels: single-threaded over what they get, without the GIL, for the best instruction set of this machine."""
+"""The C++ kernels: single-threaded over what they get, without the GIL, for the best instructions of this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def encode(question: Question, m: int, out: NDArray[Any]) -> tuple[str, int, Tab
 
 
 class NativeKernels:
-    """See `engine.kernels.interface.Kernels`. `target`: one of `_native.targets()`, the best first; default the best."""
+    """See `engine.kernels.interface.Kernels`. `target` is one of `_native.targets()`, by default the first."""
 
     name = "native"
 

@@ -29,7 +29,8 @@ def fixed_key_hash(key: bytes) -> Hash:
     def run(s: Words) -> Words:
         sigma = np.stack([s[..., 1], s[..., 1] ^ s[..., 0]], -1)
         encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update(sigma.tobytes())
-        return np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ sigma
+        hashed: Words = np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ sigma
+        return hashed
 
     return run
 
@@ -64,7 +65,8 @@ def roots(root: Words, party: int) -> Words:
 
 def child(h: Hash, s: Words, bit: Words, cw: Words) -> Words:
     """H(s) xor bit s xor t(s) CW."""
-    return h(s) ^ (spread(bit) & s) ^ (spread(t(s)) & cw)
+    stepped: Words = h(s) ^ (spread(bit) & s) ^ (spread(t(s)) & cw)
+    return stepped
 
 
 def bit_at(index: Words, position: int) -> Words:

@@ -1,0 +1,213 @@
+"""Every native target gives the bits of the NumPy definition: odd sizes, strides, and slices across a key block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.numpy_kernels import NumpyKernels
+from engine.ring import U64, Words, packed_bytes, ring_mask
+
+DEFINITION = NumpyKernels()
+SIZES = st.sampled_from([0, 1, 3, 7, 8, 15, 16, 17, 33, 100])
+SEEDS = st.integers(0, 2**32)
+relaxed = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def uniform(rng: np.random.Generator, shape: int | tuple[int, ...], w: int = 64) -> Words:
+    return rng.integers(0, 2**64, shape, dtype=U64) & ring_mask(w)
+
+
+def both(native: Kernels, method: str, make: Any) -> None:
+    """Calls `method` on both with equal inputs; `make` gives fresh (arguments, outputs)."""
+    results = []
+    for kernels in (DEFINITION, native):
+        arguments, outputs = make()
+        getattr(kernels, method)(*arguments)
+        results.append(outputs)
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def level_view(levels: int, n: int, pad: int) -> Words:
+    """Correction words inside a wider array: any stride along the levels."""
+    return np.zeros((levels, n + pad, 2), U64)[:, pad // 2 : pad // 2 + n]
+
+
+@given(SEEDS, SIZES, st.integers(1, 64), st.sampled_from([0, 65_500, 65_536, 2**40 - 5]), st.sampled_from([0, 6]))
+@relaxed
+def test_dpf_gen(native: Kernels, seed: int, n: int, m: int, first: int, pad: int) -> None:
+    rng = np.random.default_rng(seed)
+    alpha, root0, root1 = uniform(rng, n, m), uniform(rng, (n, 2)), uniform(rng, (n, 2))
+    tweak = Tweak(rng.bytes(16), seed, first)
+
+    def make() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        outputs = level_view(tree_levels(m), n, pad), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
+        return (m, alpha, root0, root1, tweak, *outputs), outputs
+
+    both(native, "dpf_gen", make)
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> tuple[int, list[Question]]:
+    m = draw(st.one_of(st.integers(1, 16), st.integers(1, 64)))
+    size = 1 << m
+    offsets = st.integers(-size, size)
+
+    def interval(lo: int, width: int) -> Question:
+        return Interval(lo, lo + width)
+
+    def lookup(first: int, entries: int, bits: int, seed: int) -> Question:
+        rng = np.random.default_rng(seed)
+        return Lookup(first, rng.integers(-(2**bits), 2**bits, entries))
+
+    tables = st.builds(
+        lookup, offsets, st.integers(1, min(size, 900)), st.sampled_from([3, 15, 16, 30, 31, 62]), st.integers(0, 99)
+    )
+    kinds = [st.builds(Equal, offsets), st.builds(interval, offsets, st.integers(1, size - 1)), tables]
+    return m, draw(st.lists(st.one_of(kinds), max_size=4))
+
+
+@given(SEEDS, SIZES, questions(), st.sampled_from([0, 65_500]), st.sampled_from([0, 6]), st.integers(0, 1))
+@relaxed
+def test_dpf_eval(
+    native: Kernels, seed: int, n: int, asked: tuple[int, list[Question]], first: int, pad: int, party: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    m, wanted = asked
+    cw = level_view(tree_levels(m), n, pad)
+    cw[:] = uniform(rng, cw.shape)
+    key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(rng.bytes(16), 3, first), uniform(rng, n, m))
+
+    def make() -> tuple[tuple[Any, ...], list[Any]]:
+        outs = [np.zeros(n, U64 if isinstance(q, Lookup) else np.uint8) for q in wanted]
+        return (party, m, *key, wanted, outs), outs
+
+    both(native, "dpf_eval", make)
+
+
+@pytest.mark.parametrize("sizes", [(640,), (64, 64), (1, 400)])
+def test_neighbouring_tables_share_a_window(native: Kernels, rng: np.random.Generator, sizes: tuple[int, ...]) -> None:
+    m, n = 20, 50
+    cw = uniform(rng, (tree_levels(m), n, 2))
+    x_hat = uniform(rng, n, m)
+    x_hat[:4] = 0, 2**m - 1, 5, 640  # windows that go around the end of the domain
+    wanted = [Lookup(100 * i - 50, rng.integers(-99, 99, size)) for i, size in enumerate(sizes)]
+    key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(bytes(16), 3), x_hat)
+
+    def make() -> tuple[tuple[Any, ...], list[Any]]:
+        outs = [np.zeros(n, U64) for _ in wanted]
+        return (0, m, *key, wanted, outs), outs
+
+    both(native, "dpf_eval", make)
+
+
+@given(SEEDS, SIZES, st.integers(1, 30), st.integers(0, 7), st.booleans(), st.sampled_from([0, 65_500]))
+@relaxed
+def test_arithmetic_leaves(native: Kernels, seed: int, n: int, m: int, points: int, sloped: bool, first: int) -> None:
+    rng = np.random.default_rng(seed)
+    width, leaf_points, levels = 1 + sloped, min(points, m), leaf_levels(m, points)
+    alpha, payload, roots = uniform(rng, n, m), uniform(rng, (n, width)), uniform(rng, (2, n, 2))
+    tweak, size = Tweak(rng.bytes(16), 5, first), int(rng.integers(1, min(2**m, 300) + 1))
+    cw, leaf = uniform(rng, (levels, n, 2)), uniform(rng, (n, width << leaf_points))
+    tables = [rng.integers(-(2**62), 2**62, size) for _ in range(2)]
+    question = (uniform(rng, n, m), uniform(rng, n) if sloped else None, -3, tables[0], tables[1] if sloped else None)
+
+    def make_gen() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        outputs = level_view(levels, n, 4), np.zeros_like(leaf)
+        return (m, points, alpha, payload, *roots, tweak, *outputs), outputs
+
+    def make_eval() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(n, U64)
+        return (seed % 2, m, points, roots[0], cw, leaf, tweak, *question, out), (out,)
+
+    both(native, "leaf_gen", make_gen)
+    both(native, "leaf_eval", make_eval)
+
+
+@given(SEEDS, st.integers(1, 64), st.integers(0, 1100), st.lists(st.lists(st.integers(0, 3), max_size=4), max_size=6))
+@relaxed
+def test_streams(native: Kernels, seed: int, w: int, n: int, factors: list[list[int]]) -> None:
+    rng = np.random.default_rng(seed)
+    arrays = [uniform(rng, n) for _ in range(4)]
+    coefficients = rng.choice(np.array([0, 1, 2**64 - 1, 77], U64), len(factors))
+    terms = [(int(c), tuple(f)) for c, f in zip(coefficients, factors, strict=True)]
+    data = np.frombuffer(rng.bytes(packed_bytes(n, w)), np.uint8)
+
+    def make_poly() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(n, U64)
+        return (arrays, terms, w, out), (out,)
+
+    def make_pack() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(packed_bytes(n, w), np.uint8)
+        return (arrays[0], w, out), (out,)
+
+    def make_unpack() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(n, U64)
+        return (data, w, out), (out,)
+
+    both(native, "poly", make_poly)
+    both(native, "pack", make_pack)
+    both(native, "unpack", make_unpack)
+
+
+SIDES = st.sampled_from([0, 1, 2, 4, 5, 8, 9, 23, 24, 25, 50])
+
+
+@given(
+    SEEDS, st.integers(0, 3), SIDES, st.sampled_from([0, 1, 7, 8, 9, 511, 513]), SIDES, st.sampled_from([8, 52, 53, 64])
+)
+@relaxed
+def test_matmul(native: Kernels, seed: int, batch: int, m: int, k: int, n: int, w: int) -> None:
+    rng = np.random.default_rng(seed)
+    dtype = (np.uint64, np.int16, np.int32)[seed % 3]
+    info = np.iinfo(dtype)
+    a, b = uniform(rng, (batch, m, k)), rng.integers(info.min, info.max, (batch, k, n), dtype=dtype, endpoint=True)
+
+    def make() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.ones((batch, m, n), U64)
+        return (a, b, w, out), (out,)
+
+    both(native, "matmul", make)
+
+
+BUCKETS = st.sampled_from([1, 2, 16, 64, 128, 256])
+
+
+@given(SEEDS, st.integers(0, 3), SIZES, BUCKETS, st.sampled_from([np.uint8, np.uint16]))
+@relaxed
+def test_one_hot(native: Kernels, seed: int, rows: int, length: int, buckets: int, dtype: type) -> None:
+    rng = np.random.default_rng(seed)
+    hot = rng.integers(0, np.iinfo(dtype).max, (rows, length, buckets), dtype=dtype, endpoint=True)
+    t_hat = rng.integers(0, buckets, (rows, length), dtype=U64)
+
+    def make_share() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros((rows * length, buckets), dtype)
+        return (t_hat.reshape(-1), hot.reshape(-1, buckets), out), (out,)
+
+    def make_counts() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.ones((rows, buckets), dtype)
+        return (hot, t_hat, out), (out,)
+
+    both(native, "onehot_share", make_share)
+    both(native, "onehot_counts", make_counts)
+
+
+def test_slices_of_a_gate_agree_with_the_whole(native: Kernels, rng: np.random.Generator) -> None:
+    """Threads evaluate slices: each names its first instance, and together they give what one call gives."""
+    m, n, cut = 9, 70_000, 65_521
+    alpha, roots = uniform(rng, n, m), uniform(rng, (2, n, 2))
+    cw, leaf, sigma = np.zeros((2, n, 2), U64), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
+    native.dpf_gen(m, alpha, *roots, Tweak(bytes(16), 1), cw, leaf, sigma)
+    question, whole, parts = [Interval(0, 200)], np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    native.dpf_eval(0, m, roots[0], cw, leaf, Tweak(bytes(16), 1), alpha, question, [whole])
+    for piece in (slice(0, cut), slice(cut, n)):
+        tweak = Tweak(bytes(16), 1, piece.start)
+        key = (roots[0][piece], cw[:, piece], leaf[piece], tweak)
+        native.dpf_eval(0, m, *key, alpha[piece], question, [parts[piece]])
+    np.testing.assert_array_equal(parts, whole)

@@ -92,7 +92,8 @@ def _static(graph: Graph, party: int) -> tuple[bool, ...]:
 
 def _is_static(node: Node, graph: Graph, party: int, known: list[bool]) -> bool:
     if node.op in _STATIC_SHARE:
-        return graph[node.inputs[1]]["owner"] == 1 - party
+        # Party 1 reads its shares of masks from the tape, which is read in plan order: its part waits for the online phase.
+        return graph[node.inputs[1]]["owner"] == 1 - party and party == 0
     if node.op == "weight_share" or (node.op == "as_share" and party == 1):
         return True
     linear = node.op in LINEAR or node.op in ("add_const", "add_public")

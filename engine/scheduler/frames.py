@@ -1,0 +1,79 @@
+"""Frames: the units of transport. Large openings are cut, small ones of a round travel together; both sides know the cut.
+
+A frame holds whole or partial messages of openings of one round, in the order of evaluation, so that packing, sealing and
+the wire overlap with the evaluation of what comes after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from engine.scheduler.plan import Opening, Plan, PlannedCall
+
+__all__ = ["FRAME_BYTES", "FrameSpec", "Part", "frames", "largest_frame"]
+
+FRAME_BYTES = 1 << 20
+GATHER_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes [start, stop) of the message of an opening."""
+
+    node: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """One frame: its round in the run, its number within that round, direction and phase, and what it holds."""
+
+    call: int
+    round: int
+    index: int
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(p.stop - p.start for p in self.parts)
+
+
+def frames(plan: Plan, sender: int, static: bool) -> Iterator[FrameSpec]:
+    """All frames of one direction and phase, in the order in which they are sent."""
+    for call in plan.calls:
+        yield from _call_frames(call, sender, static)
+
+
+def _call_frames(call: PlannedCall, sender: int, static: bool) -> Iterator[FrameSpec]:
+    rounds: dict[int, list[Opening]] = {}
+    for o in call.segment.openings:
+        if sender in (o.static if static else o.senders):
+            rounds.setdefault(o.round, []).append(o)
+    for number in sorted(rounds):
+        for index, parts in enumerate(_cut(rounds[number])):
+            yield FrameSpec(call.index, call.first_round + number, index, tuple(parts))
+
+
+def _cut(openings: Iterable[Opening]) -> Iterator[list[Part]]:
+    gathered: list[Part] = []
+    size = 0
+    for o in openings:
+        if size and size + o.bytes > GATHER_BYTES:
+            yield gathered
+            gathered, size = [], 0
+        if o.bytes <= GATHER_BYTES:
+            gathered.append(Part(o.node, 0, o.bytes))
+            size += o.bytes
+            continue
+        for start in range(0, o.bytes, FRAME_BYTES):
+            yield [Part(o.node, start, min(start + FRAME_BYTES, o.bytes))]
+    if gathered:
+        yield gathered
+
+
+def largest_frame(plan: Plan) -> int:
+    """Bytes of the largest frame in either direction: the limit that a channel is given."""
+    sizes = (f.size for p in (0, 1) for static in (False, True) for f in frames(plan, p, static))
+    return max(sizes, default=0)

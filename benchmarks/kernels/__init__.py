@@ -1,0 +1,1 @@
+"""Speed of the kernels beside the limits of the machine."""

@@ -1,0 +1,50 @@
+"""python -m benchmarks.kernels [native|numpy]: each kernel's time beside what this machine can do at all.
+
+A case's limit is the time that its AES calls, its bytes or its products take at the rates measured in the same run,
+whichever is longest; "ratio" is the kernel's time over that. Processor time of one thread, best of five.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.kernels.cases import Case, cases
+from benchmarks.kernels.limits import Limits, measure_limits, seconds
+from engine.kernels import get_kernels
+
+NUMPY_SCALE = 50  # the definition is slow: fewer elements
+
+
+def row(case: Case, limits: Limits) -> tuple[str, ...]:
+    """Name, elements, ns an element, GB/s, the binding limit and the ratio to it."""
+    taken = seconds(case.run)
+    floors = {"aes": case.aes / limits.aes, "memory": case.moved / limits.memory, "float32": case.macs / limits.macs}
+    bound = max(floors, key=lambda name: floors[name])
+    rates = f"{taken / case.elements * 1e9:.3f}", f"{case.moved / taken / 1e9:.2f}"
+    return case.name, f"{case.elements:,}", *rates, bound, f"{taken / floors[bound]:.2f}"
+
+
+def main(name: str | None) -> None:
+    kernels = get_kernels(name)
+    limits = measure_limits()
+    table = Table(title=f"{kernels.name} kernels, one core")
+    for heading in ("kernel", "elements", "ns/element", "GB/s", "bound by", "ratio"):
+        table.add_column(heading, justify="left" if heading in ("kernel", "bound by") else "right")
+    for case in cases(kernels, NUMPY_SCALE if kernels.name == "numpy" else 1):
+        table.add_row(*row(case, limits))
+    console = Console(width=110)
+    console.print(table)
+    console.print(
+        f"limits here: copy {limits.memory / 1e9:.1f} GB/s read + written, AES {limits.aes / 1e9:.2f} G blocks/s, "
+        f"float32 product {limits.macs / 1e9:.1f} GMAC/s"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -53,7 +53,8 @@ def check_gate(
     """Trace the gate, plan it, deal, run both parties, compare; AssertionError with the example if anything differs.
 
     function: takes handles in the order of `inputs`; gives a Share, Masked, BitShare, Bit, Answer, or a tuple of them.
-    reference: maps real arrays to real arrays; the result may differ by tolerance + relative |reference|.
+    reference: maps real arrays to real arrays; the result may differ by tolerance + relative |reference|. NaN is where
+    nothing is asked of the gate.
     exhaustive: all values of the inputs with all masks, or with all masks on the seams where that is too many.
     Raises TraceError for a gate that is ill-typed, InputError for inputs that cannot be checked so."""
     name = getattr(function, "__name__", "gate")
@@ -164,7 +165,7 @@ class _Batch:
         report = self.traced.account(report, self.points.count)
         try:
             run = self._run()
-        except BoundError as error:
+        except (BoundError, AssertionError) as error:
             return replace(report, mismatches=report.mismatches + 1, failures=(*report.failures, str(error)))
         costs = tuple(f"{self.spec.name}: {d}" for d in differences(self.traced.plan, run))
         return self._outputs(run, self._openings(run, replace(report, failures=report.failures + costs)))
@@ -227,9 +228,9 @@ class _Batch:
         for k, (scale, want) in enumerate(zip(self.traced.scales, wanted, strict=True)):
             got = run.outputs[f"y{k} to 0"] / 2.0**scale
             want = np.broadcast_to(np.asarray(want, np.float64), got.shape)
-            error = np.abs(got - want)
+            error = np.nan_to_num(np.abs(got - want))
             report = replace(report, max_error=max(report.max_error or 0.0, float(error.max())))
-            far = ~(error <= self.spec.tolerance + self.spec.relative * np.abs(want))
+            far = error > self.spec.tolerance + self.spec.relative * np.abs(np.nan_to_num(want))
             if far.any():
                 worst = float(error[far].max())
                 report = self._fail(report, far, f"{self.spec.name}: off the reference by up to {worst:.3g}")

@@ -7,11 +7,10 @@ take no virtual time either; waiting for another process needs the real clock.
     from simulators.clock import run
     run(main())
 
-In a test module for pytest-asyncio:
+For coroutine tests, in a folder's conftest.py (pytest-asyncio 1.4 or newer):
 
-    @pytest.fixture
-    def event_loop_policy():
-        return VirtualPolicy()
+    def pytest_asyncio_loop_factories(config, item):
+        return {"virtual": VirtualLoop}
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 
 from engine.errors import LocalError
 
-__all__ = ["Deadlock", "VirtualLoop", "VirtualPolicy", "run"]
+__all__ = ["Deadlock", "VirtualLoop", "run"]
 
 T = TypeVar("T")
 
@@ -97,13 +96,6 @@ class _JumpingSelector(selectors.DefaultSelector):
         if not ready and timeout != 0:
             self._loop.jump(timeout)
         return ready
-
-
-class VirtualPolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes every new event loop a virtual one."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        return VirtualLoop()
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -200,9 +200,8 @@ class ChannelConformance:
 
     @on_pair()
     async def test_closing_delivers_what_was_sent(self, a: Channel, b: Channel) -> None:
-        await send_all(a, [b"one", pattern(512 * KIB), b"last"])
-        await a.aclose()
-        await expect_all(b, [b"one", pattern(512 * KIB), b"last"])
+        messages = [b"one", pattern(512 * KIB), b"last"]
+        await together(send_and_close(a, messages), expect_all(b, messages))
         await fails(PeerError, b.recv())
         await fails(PeerError, b.send(b"to nobody"))
 
@@ -270,6 +269,11 @@ async def together(*coroutines: Coroutine[Any, Any, None]) -> None:
 async def send_all(channel: Channel, messages: list[bytes]) -> None:
     for message in messages:
         await channel.send(message)
+
+
+async def send_and_close(channel: Channel, messages: list[bytes]) -> None:
+    await send_all(channel, messages)
+    await channel.aclose()
 
 
 async def expect_all(channel: Channel, messages: list[bytes]) -> None:

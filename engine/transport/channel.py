@@ -20,7 +20,17 @@ from engine.errors import InputError, LocalError, PeerError, PeerTimeout
 if TYPE_CHECKING:
     from engine.transport.identity import Identity
 
-__all__ = ["Buffer", "Channel", "ChannelOptions", "Listener", "Traffic", "Transport", "joined", "patience"]
+__all__ = [
+    "CLOSED_HERE",
+    "Buffer",
+    "Channel",
+    "ChannelOptions",
+    "Listener",
+    "Traffic",
+    "Transport",
+    "joined",
+    "patience",
+]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -184,7 +194,7 @@ class Channel(ABC):
 
     @abstractmethod
     async def _send(self, message: memoryview) -> None:
-        """Takes the whole message, or, if cancelled, nothing of it. Raises PeerError if the peer is known to be gone."""
+        """Takes the whole message, or, if cancelled, nothing of it. Raises PeerError if the peer is gone."""
 
     @abstractmethod
     async def _recv(self) -> memoryview:

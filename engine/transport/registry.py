@@ -24,7 +24,7 @@ def open_transport(name: str) -> Transport:
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:
         near = get_close_matches(name, found) or sorted(found)
-        raise InputError(f"unknown transport {name!r}; did you mean {' or '.join(near)}?")
+        raise InputError(f"unknown transport {name!r}; did you mean {' or '.join(near) or 'to install one first'}?")
     try:
         transport: Transport = found[name].load()()
     except (ImportError, AttributeError) as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -103,7 +103,12 @@ async def patience(deadline: float, what: str) -> AsyncIterator[None]:
         async with asyncio.timeout(deadline):
             yield
     except TimeoutError:
-        raise PeerTimeout(f"waited {deadline:g} s for {what}") from None
+        raise overdue(deadline, what) from None
+
+
+def overdue(deadline: float, what: str) -> PeerTimeout:
+    """The error of a wait that has reached its deadline."""
+    return PeerTimeout(f"waited {deadline:g} s for {what}")
 
 
 class Channel(ABC):
@@ -153,10 +158,15 @@ class Channel(ABC):
         message = joined(parts)
         if message.nbytes > self._limit:
             raise LocalError(f"a message of {message.nbytes} bytes exceeds the channel's limit of {self._limit} bytes")
-        with self._turn("send"):
-            async with patience(self.deadline, f"{self.peer} to take a message of {message.nbytes} bytes"):
+        self._begin("send")
+        try:
+            async with asyncio.timeout(self.deadline):
                 await self._send(message)
-            self._sent = self._sent.plus(message.nbytes)
+        except TimeoutError:
+            raise overdue(self.deadline, f"{self.peer} to take a message of {message.nbytes} bytes") from None
+        finally:
+            self._busy.discard("send")
+        self._sent = self._sent.plus(message.nbytes)
 
     async def recv(self, what: str = "a message") -> memoryview:
         """The next whole message (read-only bytes); `what` names it in the error if it does not come.
@@ -164,14 +174,19 @@ class Channel(ABC):
         Cancelled or timed out, no message is lost. Raises PeerTimeout, PeerError (the peer is gone, or sent more than
         the limit; then the channel is closed), LocalError (closed channel, two receivers).
         """
-        with self._turn("receive"):
-            async with patience(self.deadline, f"{what} from {self.peer}"):
+        self._begin("receive")
+        try:
+            async with asyncio.timeout(self.deadline):
                 message = await self._recv()
-            if message.nbytes > self._limit:
-                await self.aclose()
-                raise PeerError(f"{self.peer} sent {message.nbytes} bytes where at most {self._limit} are allowed")
-            self._received = self._received.plus(message.nbytes)
-            return message
+        except TimeoutError:
+            raise overdue(self.deadline, f"{what} from {self.peer}") from None
+        finally:
+            self._busy.discard("receive")
+        if message.nbytes > self._limit:
+            await self.aclose()
+            raise PeerError(f"{self.peer} sent {message.nbytes} bytes where at most {self._limit} are allowed")
+        self._received = self._received.plus(message.nbytes)
+        return message
 
     async def aclose(self) -> None:
         """Delivers what was sent, within the linger time, and closes; afterwards the peer's `recv` raises PeerError.
@@ -180,17 +195,12 @@ class Channel(ABC):
             self._closed = True
             await self._close()
 
-    @contextmanager
-    def _turn(self, verb: str) -> Iterator[None]:
+    def _begin(self, verb: str) -> None:
         if self._closed:
             raise LocalError(CLOSED_HERE)
         if verb in self._busy:
             raise LocalError(f"two tasks {verb} on one channel at the same time")
         self._busy.add(verb)
-        try:
-            yield
-        finally:
-            self._busy.discard(verb)
 
     @abstractmethod
     async def _send(self, message: memoryview) -> None:

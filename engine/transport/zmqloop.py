@@ -38,7 +38,7 @@ class LoopSocket:
     def send(self, frames: list[Buffer]) -> None:
         """Queues one message; large frames are not copied. The socket must have no high-water mark."""
         self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
-        if int(self.socket.EVENTS) & zmq.POLLIN:
+        if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self.drain)
 
     def close(self, linger: int) -> None:

@@ -263,3 +263,20 @@ async def test_a_stopped_process_is_noticed_by_heartbeat(
         process.send_signal(signal.SIGSTOP)
         with pytest.raises(PeerError, match="vanished"):
             await channel.recv()
+
+
+async def test_a_peer_that_ignores_the_window_is_cut_off(
+    listener: ZeromqListener, server: Identity, clients: list[Identity]
+) -> None:
+    """What lay within the window is still received; the rest was dropped on arrival."""
+    async with connected(listener, options(clients[0], server)) as (a, b):
+        assert a._window is not None
+        a._window.size = 1 << 40
+        for _ in range(40):
+            await a.send(bytes(1 << 20))
+        assert isinstance(b, ZeromqChannel)
+        await b._changed.until(lambda: b._gone is not None)
+        with pytest.raises(PeerError, match="more than the granted window"):
+            for _ in range(41):
+                await b.recv()
+        assert b.received.messages == 16

@@ -56,8 +56,14 @@ class Expr:
             return expr
         raise TraceError(f"{author()}: {type(other).__name__} cannot enter a polynomial: open it first")
 
-    def _combine(self, other: Any, sign: int) -> Expr:
+    def _operand(self, other: Any) -> Expr:
         b = self._coerce(other)
+        if b.graph is not self.graph:
+            raise TraceError(f"{author()}: these handles belong to different segments")
+        return b
+
+    def _combine(self, other: Any, sign: int) -> Expr:
+        b = self._operand(other)
         scale = max(self.scale, b.scale)
         left, right = self.shifted(scale), b.shifted(scale)
         terms = dict(left.terms)
@@ -81,7 +87,7 @@ class Expr:
         if isinstance(other, int):
             terms = {m: c * other for m, c in self.terms.items()}
             return Expr(terms, self.scale, self.shape, self.bound * abs(other), self.graph)
-        b = self._coerce(other)
+        b = self._operand(other)
         terms = {}
         for m, c in self.terms.items():
             for n, d in b.terms.items():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from engine.errors import TraceError
+from engine.spec import violation
 
 __all__ = ["LINEAR", "OPS", "Attr", "Graph", "Kind", "Node", "Shape", "WireType", "author"]
 
@@ -44,8 +45,9 @@ OPS: dict[str, str] = {
     "reveal": "-> share -> output of one party",
 }  # fmt: skip
 LINEAR = frozenset(op for op, what in OPS.items() if what == "linear")
-_PLUMBING = ("graph.py", "wires.py", "expr.py", os.path.join("gates", "fss.py"), os.path.join("gates", "polynomial.py"),
-             os.path.join("gates", "matmul.py"))  # fmt: skip
+_HERE = os.path.dirname(__file__)
+_PLUMBING = {os.path.join(_HERE, *name.split("/")) for name in
+             ("graph.py", "wires.py", "expr.py", "gates/fss.py", "gates/polynomial.py", "gates/matmul.py")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,19 @@ class Graph:
         self.name = name
         self.nodes: list[Node] = []
         self.outputs: tuple[int, ...] = ()
+        self._names: dict[tuple[Attr, ...], tuple[Attr, ...]] = {}
         self._seen: dict[tuple[str, tuple[int, ...], tuple[tuple[str, Attr], ...], WireType], int] = {}
 
     def add(self, op: str, inputs: tuple[int, ...], kind: WireType, **attrs: Attr) -> int:
-        """Index of the node, an older one if the very same operation was recorded before."""
+        """Index of the node, an older one if the very same operation was recorded before.
+
+        Raises TraceError if the operation is unknown or breaks the spec."""
         if op not in OPS:
             raise TraceError(f"{author()}: no operation is called '{op}'")
         items = tuple(attrs.items())
+        wrong = violation(op, [self.nodes[i].type for i in inputs], kind, items) or self._renamed(op, kind, attrs)
+        if wrong is not None:
+            raise TraceError(f"{author()}: {wrong}")
         key = (op, inputs, items, kind)
         if op not in ("input", "wire", "open", "reveal") and key in self._seen:
             return self._seen[key]
@@ -141,6 +149,15 @@ class Graph:
         self.nodes.append(Node(index, op, inputs, items, kind, author()))
         self._seen[key] = index
         return index
+
+    def _renamed(self, op: str, kind: WireType, attrs: dict[str, Attr]) -> str | None:
+        """A name means one input, one weight, one output of a party."""
+        if op not in ("input", "weight", "reveal") or "name" not in attrs:
+            return None
+        key, meaning = (op, attrs["name"], attrs.get("to")), (kind.shape, kind.scale, attrs.get("owner"))
+        known = self._names.setdefault(key, meaning)
+        self._names[key] = () if op == "reveal" else known
+        return None if known == meaning else f"the name '{attrs['name']}' is taken by another {op}"
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -170,7 +187,7 @@ class Graph:
 def author() -> str:
     """file:line of the innermost caller that is not the engine's plumbing: the gate, the model, or the user's script."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.endswith(_PLUMBING):
+    while frame.f_back is not None and frame.f_code.co_filename in _PLUMBING:
         frame = frame.f_back
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
 

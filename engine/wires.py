@@ -22,7 +22,10 @@ from engine.errors import TraceError
 from engine.expr import Expr, Operand
 from engine.graph import Graph, Kind, Node, Shape, WireType, author
 
-__all__ = ["Answer", "AnswerShare", "Bit", "BitShare", "Masked", "Rest", "Share", "Weight", "Wire", "concat", "fail", "magnitude"]
+__all__ = [
+    "Answer", "AnswerShare", "Bit", "BitShare", "Masked", "Rest", "Share", "Weight", "Wire",
+    "concat", "fail", "magnitude", "same_graph",
+]  # fmt: skip
 
 
 def fail(message: str) -> TraceError:
@@ -63,6 +66,30 @@ class Wire:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.node.type})"
 
+    def _unopened(self, *_: Any) -> Any:
+        raise fail(f"a {type(self).__name__} cannot enter arithmetic as it is: open it first")
+
+    # Kinds that have an arithmetic define it themselves.
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __neg__ = _unopened
+
+    def _axis(self, axis: int) -> int:
+        if not -len(self.shape) <= axis < len(self.shape):
+            raise fail(f"shape {self.shape} has no axis {axis}")
+        return axis % len(self.shape)
+
+    def _sliced(self, axis: int, start: int, stop: int) -> tuple[Shape, dict[str, int]]:
+        """Shape and attributes of a slice."""
+        axis = self._axis(axis)
+        if not 0 <= start < stop <= self.shape[axis]:
+            raise fail(f"slice {start}:{stop} leaves axis {axis} of {self.shape}")
+        shape = (*self.shape[:axis], stop - start, *self.shape[axis + 1 :])
+        return shape, {"axis": axis, "start": start, "stop": stop}
+
+    def _reshaped(self, shape: Shape) -> Shape:
+        if _size(shape) != self.type.size:
+            raise fail(f"cannot reshape {self.shape} into {shape}")
+        return shape
+
 
 class Linear(Wire):
     """Z-linear maps, alike on masked wires and on shares: no key, no bits, no round."""
@@ -71,14 +98,12 @@ class Linear(Wire):
 
     def _map(self, op: str, others: tuple[Wire, ...] = (), /, shape: Shape | None = None, **changes: Any) -> Self:
         attrs = changes.pop("attrs", {})
+        same_graph(self, *others)
         kind = replace(self.type, shape=self.shape if shape is None else shape, **changes)
-        _check_range(kind)
         return type(self)(self.graph, self.graph.add(op, (self.index, *(o.index for o in others)), kind, **attrs))
 
     def reshape(self, *shape: int) -> Self:
-        if _size(shape) != self.type.size:
-            raise fail(f"cannot reshape {self.shape} into {shape}")
-        return self._map("reshape", shape=shape)
+        return self._map("reshape", shape=self._reshaped(shape))
 
     def transpose(self, *axes: int) -> Self:
         if sorted(axes) != list(range(len(self.shape))):
@@ -86,11 +111,8 @@ class Linear(Wire):
         return self._map("transpose", shape=tuple(self.shape[a] for a in axes), attrs={"axes": axes})
 
     def slice(self, axis: int, start: int, stop: int) -> Self:
-        axis %= len(self.shape)
-        if not 0 <= start < stop <= self.shape[axis]:
-            raise fail(f"slice {start}:{stop} leaves axis {axis} of {self.shape}")
-        shape = (*self.shape[:axis], stop - start, *self.shape[axis + 1 :])
-        return self._map("slice", shape=shape, attrs={"axis": axis, "start": start, "stop": stop})
+        shape, attrs = self._sliced(axis, start, stop)
+        return self._map("slice", shape=shape, attrs=attrs)
 
     def broadcast_to(self, *shape: int) -> Self:
         if broadcast_shapes(self.shape, shape) != shape:
@@ -99,16 +121,18 @@ class Linear(Wire):
 
     def sum(self, axis: int = -1) -> Self:
         """Sum along an axis, which stays with length 1."""
-        axis %= len(self.shape)
+        axis = self._axis(axis)
         shape = (*self.shape[:axis], 1, *self.shape[axis + 1 :])
         return self._map("sum", shape=shape, bound=self.bound * self.shape[axis], attrs={"axis": axis})
 
     def suffix_sum(self) -> Self:
         """s_k = sum over j >= k of x_j along the last axis."""
-        return self._map("suffix_sum", bound=self.bound * self.shape[-1])
+        return self._map("suffix_sum", bound=self.bound * self.shape[self._axis(-1)])
 
     def times(self, factor: int, scale: int | None = None) -> Self:
         """Product with a public integer; `scale` restates what the integers mean."""
+        if type(factor) is not int:
+            raise fail(f"a wire is multiplied by an integer, not by {factor!r}")
         new = self.scale if scale is None else scale
         return self._map("scale", bound=self.bound * abs(factor), scale=new, attrs={"factor": factor})
 
@@ -118,7 +142,9 @@ class Linear(Wire):
 
     def plus(self, constant: Sequence[int] | int) -> Self:
         """Sum with a public integer, or with one for each entry of the last axis."""
-        values = (constant,) if isinstance(constant, int) else tuple(constant)
+        values = tuple(constant) if isinstance(constant, Sequence) else (constant,)
+        if not all(type(v) is int for v in values):
+            raise fail("integers are added to a wire, at its scale")
         if len(values) not in (1, self.shape[-1] if self.shape else 1):
             raise fail(f"{len(values)} constants do not match the last axis of {self.shape}")
         return self._map("add_const", bound=self.bound + max(map(abs, values)), attrs={"values": values})
@@ -201,10 +227,10 @@ class Share(Linear):
     __slots__ = ()
 
     def __add__(self, other: Share | Masked) -> Share:
-        return self._plus(other.as_share() if isinstance(other, Masked) else other, "add")
+        return self._plus(_as_share(other), "add")
 
     def __sub__(self, other: Share | Masked) -> Share:
-        return self._plus(other.as_share() if isinstance(other, Masked) else other, "sub")
+        return self._plus(_as_share(other), "sub")
 
     def open(self, ring: int | None = None, bound: int | None = None) -> Masked:
         """Both parties send their share plus their share of a fresh mask, mod 2^ring. One round."""
@@ -214,7 +240,8 @@ class Share(Linear):
         """An opening whose mask only party `to` knows. One round, one way."""
         if to not in (0, 1):
             raise fail(f"an output is revealed to party 0 or 1, not {to}")
-        kind = replace(self.type, kind="output", ring=ring or self.ring, bound=self.bound if bound is None else bound)
+        ring, bound = self.ring if ring is None else ring, self.bound if bound is None else bound
+        kind = replace(self.type, kind="output", ring=ring, bound=bound)
         _check_open(self, kind)
         self.graph.add("reveal", (self.index,), kind, to=to, name=name)
 
@@ -270,14 +297,12 @@ class Bit(_Value):
     _kind = "bit"
 
     def reshape(self, *shape: int) -> Bit:
-        kind = replace(self.type, shape=shape)
+        kind = replace(self.type, shape=self._reshaped(shape))
         return Bit(self.graph, self.graph.add("reshape", (self.index,), kind))
 
     def slice(self, axis: int, start: int, stop: int) -> Bit:
-        axis %= len(self.shape)
-        kind = replace(self.type, shape=(*self.shape[:axis], stop - start, *self.shape[axis + 1 :]))
-        attrs = {"axis": axis, "start": start, "stop": stop}
-        return Bit(self.graph, self.graph.add("slice", (self.index,), kind, **attrs))
+        shape, attrs = self._sliced(axis, start, stop)
+        return Bit(self.graph, self.graph.add("slice", (self.index,), replace(self.type, shape=shape), **attrs))
 
 
 class Answer(_Value):
@@ -327,12 +352,16 @@ class Weight(Wire):
 
 def concat(wires: Sequence[Linear], axis: int = 0) -> Any:
     """Join wires of one kind and scale along an axis; the smallest ring wins."""
+    if not wires:
+        raise fail("there is nothing to join")
     first = wires[0]
     if len(wires) == 1:
         return first
-    axis %= len(first.shape)
+    axis = first._axis(axis)
     if any(type(w) is not type(first) or w.scale != first.scale for w in wires):
         raise fail("only wires of one kind and one scale can be joined")
+    if any(_without(w.shape, axis) != _without(first.shape, axis) for w in wires):
+        raise fail(f"shapes {', '.join(str(w.shape) for w in wires)} cannot be joined along axis {axis}")
     length = sum(w.shape[axis] for w in wires)
     shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
     ring, bound = min(w.ring for w in wires), max(w.bound for w in wires)
@@ -340,7 +369,7 @@ def concat(wires: Sequence[Linear], axis: int = 0) -> Any:
 
 
 def magnitude(bits: int) -> int:
-    """The bound that a calibrated |x| < 2^bits stands for: a thousandth below, so that rounding up stays below 2^bits."""
+    """The bound that a calibrated |x| < 2^bits stands for: a thousandth less, so that rounding up stays below it."""
     return (1 << bits) - (1 << max(bits - 10, 0)) if bits > 0 else 1
 
 
@@ -356,7 +385,7 @@ def broadcast_shapes(a: Shape, b: Shape) -> Shape:
 
 def _open(share: Wire, kind: Kind, ring: int | None, bound: int | None) -> int:
     bound = share.bound if bound is None else min(bound, share.bound)
-    to = replace(share.type, kind=kind, ring=ring or share.ring, bound=bound)
+    to = replace(share.type, kind=kind, ring=share.ring if ring is None else ring, bound=bound)
     if kind != "bit":
         _check_open(share, to)
     return share.graph.add("open", (share.index,), to)
@@ -365,14 +394,24 @@ def _open(share: Wire, kind: Kind, ring: int | None, bound: int | None) -> int:
 def _check_open(share: Wire, to: WireType) -> None:
     if to.ring > share.ring:
         raise fail(f"the share is known mod 2^{share.ring} only, it cannot be opened in {to.ring} bits")
-    _check_range(to)
 
 
-def _check_range(kind: WireType) -> None:
-    if not 1 <= kind.ring <= 64:
-        raise fail(f"a ring has 1 to 64 bits, not {kind.ring}")
-    if kind.headroom < 0 and kind.kind in ("masked", "output"):
-        raise fail(f"|x| <= {kind.bound} does not fit a ring of {kind.ring} bits")
+def same_graph(first: Wire, *others: Wire) -> None:
+    """Handles of two segments never meet in one operation: a wire passes between segments as a `wire`."""
+    if any(o.graph is not first.graph for o in others):
+        raise fail("these handles belong to different segments")
+
+
+def _as_share(other: Any) -> Share:
+    if isinstance(other, Masked):
+        return other.as_share()
+    if isinstance(other, Share):
+        return other
+    raise fail(f"a {type(other).__name__} cannot be added to a Share: integers take `plus`, bits and answers `open`")
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return (*shape[:axis], *shape[axis + 1 :])
 
 
 def _size(shape: Shape) -> int:

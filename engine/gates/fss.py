@@ -48,6 +48,10 @@ def _check_domain(x: Masked, table: Table) -> None:
     m, size = x.ring, len(table.values)
     if not 0 < size <= 1 << m:
         raise fail(f"table {table.name} has {size} entries, its {m}-bit domain has 1 to 2^{m}")
+    if table.slopes is not None and len(table.slopes) != size:
+        raise fail(f"table {table.name} has {size} values and {len(table.slopes)} slopes")
+    if max(map(abs, (*table.values, *(table.slopes or ())))) >= 1 << 62:
+        raise fail(f"table {table.name} has entries beyond 62 bits")
     if x.bound.bit_length() > m - 1:
         raise fail(f"|x| <= {x.bound} leaves the {m}-bit domain of table {table.name}: far values would alias into it")
     if table.first + size - 1 - (1 << m) >= -x.bound or table.first + (1 << m) <= x.bound:
@@ -109,6 +113,8 @@ def piece(index: Masked, rest: Rest | None, table: Table, ring: int = 64) -> Sha
 
 def counts(x: Masked, ring: int) -> Share:
     """Histogram of each row: shares, mod 2^ring, of how many x of the row equal k - B/2, for k = 0 .. B-1, B = 2^m."""
+    if not x.shape:
+        raise fail("a histogram is taken along the last axis, and this wire has none")
     *rows, length = x.shape
     if ring not in (8, 16):
         raise fail(f"counters have 8 or 16 bits, not {ring}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.graph import Graph, Shape, WireType
-from engine.wires import Linear, Masked, Share, Weight, fail
+from engine.wires import Linear, Masked, Share, Weight, broadcast_shapes, fail, same_graph
 
 __all__ = ["bias", "gain", "matmul", "weight"]
 
@@ -42,6 +42,7 @@ def matmul(x: Masked, y: Masked | Weight, bound: int | None = None) -> Masked | 
     """
     if len(x.shape) < 2 or len(y.shape) < 2 or x.shape[-1] != y.shape[-2]:
         raise fail(f"cannot multiply matrices {x.shape} and {y.shape}")
+    same_graph(x, y)
     inner = x.shape[-1]
     exact = x.bound * y.bound * inner
     limit = exact if bound is None else min(bound, exact)
@@ -56,6 +57,7 @@ def matmul(x: Masked, y: Masked | Weight, bound: int | None = None) -> Masked | 
 
 def gain(x: Masked, w: Weight, bound: int | None = None) -> Masked | Share:
     """x times a weight vector along the last axis."""
+    same_graph(x, w)
     if w.shape != x.shape[-1:]:
         raise fail(f"gain {w.shape} does not match the last axis of {x.shape}")
     exact = x.bound * w.bound
@@ -66,16 +68,21 @@ def gain(x: Masked, w: Weight, bound: int | None = None) -> Masked | Share:
     return Share(x.graph, x.graph.add("weight_gain", (x.index, w.index, _mask_share(x)), kind))
 
 
-def bias(y: Masked | Share, w: Weight) -> Masked | Share:
-    """y plus a weight that broadcasts to its shape; free, whoever owns it."""
+def bias(y: Masked | Share, w: Weight, bound: int | None = None) -> Masked | Share:
+    """y plus a weight that broadcasts to its shape; free, whoever owns it. `bound` is the author's claim of the sum."""
+    same_graph(y, w)
+    if broadcast_shapes(w.shape, y.shape) != y.shape:
+        raise fail(f"bias {w.shape} does not broadcast to {y.shape}")
     if w.scale != y.scale:
         raise fail(f"bias at scale {w.scale} added to a value at scale {y.scale}")
     if w.owner == "public":
-        kind = replace(y.type, bound=y.bound + w.bound)
+        exact = y.bound + w.bound
+        kind = replace(y.type, bound=exact if bound is None else min(bound, exact))
         return type(y)(y.graph, y.graph.add("add_public", (y.index, w.index), kind))
     kind = WireType("share", y.shape, y.ring, w.scale, w.bound)
     share = Share(y.graph, y.graph.add("weight_share", (w.index,), kind))
-    return y + share
+    total = y + share
+    return total if bound is None else total.bounded(bound)
 
 
 def _with_weight(x: Masked, w: Weight, bound: int) -> Masked | Share:

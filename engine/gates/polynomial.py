@@ -51,7 +51,9 @@ class Lowered:
 
 def polynomial(value: Expr | Wire | Rest, ring: int, bound: int | None = None) -> Share:
     """Shares of `value` in Z_(2^ring). Operands of narrower rings are lifted, which takes |x| < 2^(w-2). No round."""
-    expr = value if isinstance(value, Expr) else value.operand()  # type: ignore[union-attr]
+    if not isinstance(value, Expr) and not hasattr(value, "operand"):
+        raise fail(f"a {type(value).__name__} cannot enter a polynomial: open it first")
+    expr = value if isinstance(value, Expr) else value.operand()
     graph, operands = expr.graph, sorted({o for m in expr.terms for o in m})
     for o in operands:
         _check_operand(graph[o.node], o, ring)
@@ -73,7 +75,7 @@ def square(x: Masked, ring: int, bound: int | None = None) -> Share:
 
 def _check_operand(node: Node, o: Operand, ring: int) -> None:
     w = node.type.ring
-    if o.kind == "wire" and w < ring and node.type.bound >= 1 << max(w - 2, 0):
+    if o.kind == "wire" and w < ring and (w < 2 or node.type.bound >= 1 << w - 2):
         raise fail(f"|x| <= {node.type.bound} cannot be lifted from ring {w} to {ring}: two bits of head-room are needed")
 
 

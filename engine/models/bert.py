@@ -143,7 +143,7 @@ def bert(
 
 
 def _parameter(m: _Model, g: Graph, name: str, shape: tuple[int, ...], scale: int, ring: int) -> Weight:
-    bound = BIAS if len(shape) == 1 and scale > W else WEIGHT
+    bound = min(BIAS if len(shape) == 1 and scale > W else WEIGHT, (1 << ring - 1) - 1)
     return weight(g, name, shape, owner=m.owner, scale=scale, bound=bound, ring=ring)
 
 
@@ -152,8 +152,8 @@ def _linear(m: _Model, x: Masked, name: str, out: int, bound: int, biased: bool 
     w = _parameter(m, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
     y = matmul(x, w, magnitude(bound + F + W))
     if biased:
-        y = bias(y, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, x.ring))
-    return y.bounded(magnitude(bound + F + W))
+        y = bias(y, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, x.ring), magnitude(bound + F + W))
+    return y
 
 
 def _embedding(m: _Model) -> Graph:
@@ -214,8 +214,9 @@ def _block(m: _Model, i: int) -> Graph:
 def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
     """n times gain plus bias: the hidden state, with the bias of the branch that joins it folded in."""
     n, d = n.reduce(min(n.ring, ring)), n.shape[-1]
-    y = gain(n, _parameter(m, n.graph, f"{name}.gain", (d,), W, n.ring))
-    return bias(y, _parameter(m, n.graph, f"{name}.shift", (d,), F + W, n.ring)).bounded(magnitude(bound + F + W))
+    limit = magnitude(bound + F + W)
+    y = gain(n, _parameter(m, n.graph, f"{name}.gain", (d,), W, n.ring), limit)
+    return bias(y, _parameter(m, n.graph, f"{name}.shift", (d,), F + W, n.ring), limit)
 
 
 def _attention(m: _Model, q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:

@@ -8,6 +8,7 @@ The magnitudes are public functions of private weights; the threat model says wh
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,10 +18,11 @@ from engine.gates.softmax import SoftmaxRange
 from engine.models.bert import BIAS, EMBED, WEIGHT, BertRanges, BlockRange, F, HeadRange, W
 from engine.models.checkpoint import Array, Checkpoint
 from engine.models.shapes import BertShape
-from engine.models.taps import Range, Ranges
+from engine.models.taps import Range, Ranges, measure
+from engine.models.text import Tokenizer
 from engine.parameters import Small, small_integers
 
-__all__ = ["calibrated", "default_ranges", "quantise", "widened"]
+__all__ = ["calibrated", "default_ranges", "measured", "quantise", "widened"]
 
 MARGIN = 2.0
 SCORE_MARGIN = 1.5
@@ -168,3 +170,13 @@ def _put(out: dict[str, Small], name: str, a: Array, scale: int, bound: int) -> 
     if top >= bound:
         raise InputError(f"weight {name} reaches {top / 2.0**scale:.3g}, more than fixed point of scale {scale} holds")
     out[name] = small_integers(np.ascontiguousarray(np.rint(a * 2.0**scale).astype(np.int64)))
+
+
+def measured(checkpoint: Checkpoint, texts: list[str], progress: Callable[[int, int], None] | None = None) -> Ranges:
+    """The ranges of every tap over sample texts."""
+    tokenizer, ranges = Tokenizer(checkpoint), Ranges()
+    for i, text in enumerate(texts):
+        ranges.merge(measure(checkpoint, [tokenizer.encode(text)]))
+        if progress is not None:
+            progress(i + 1, len(texts))
+    return ranges

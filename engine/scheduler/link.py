@@ -20,7 +20,7 @@ class Link:
         self.channel = channel
         self._writer, self._reader = FrameWriter(), FrameReader(channel.limit)
         self.rounds: set[int] = set()
-        self.sent = {"prepare": 0, "online": 0}
+        self.sent = {"prepare": 0, "online": 0, "bulk": 0}
 
     def allow(self, payload: int) -> None:
         """From now on frames may have up to `payload` bytes: what the plan's largest frame, or a bulk transfer, needs."""
@@ -52,6 +52,15 @@ class Link:
         """The next control message."""
         return (await self.receive(what, Kind.CONTROL)).control()
 
+    async def request(self, what: str) -> dict[str, Any] | None:
+        """The next control message, or None when the peer ends the session in order."""
+        frame = self._reader.message(await self.channel.recv(what))
+        if frame.kind is Kind.BYE:
+            return None
+        if frame.kind is Kind.ERROR:
+            raise PeerError(f"the other side gave up: {frame.sentence()}")
+        return frame.control()
+
     async def opening(self, what: str, round: int, index: int, size: int) -> memoryview:
         """The payload of exactly the opening frame that the plan expects next."""
         frame = await self.receive(what, Kind.DATA)
@@ -72,11 +81,3 @@ class Link:
 
     async def bye(self) -> None:
         await self.channel.send(*self._writer.bye())
-
-    async def farewell(self) -> None:
-        """Wait for the peer's BYE."""
-        frame = self._reader.message(await self.channel.recv("the end of the session"))
-        if frame.kind is Kind.ERROR:
-            raise PeerError(f"the other side gave up: {frame.sentence()}")
-        if frame.kind is not Kind.BYE:
-            raise PeerError("the other side sent more than the plan holds")

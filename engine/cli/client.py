@@ -1,0 +1,121 @@
+"""`embed` and `classify`: the client's runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.table import Table
+
+from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors
+from engine.cli.compile import read_lines
+from engine.errors import InputError
+from engine.pairing import Pairing
+from engine.result import RunResult
+from engine.session import connect
+from engine.transport.identity import check_public_key
+from engine.transport.loop import run
+
+__all__ = ["classify", "embed"]
+
+
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed((
+        click.argument("address"),
+        click.argument("texts", nargs=-1),
+        click.option("--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Texts, one a line."),
+        click.option("--model", help="Name or digest of the paired model, if there are several."),
+        click.option("--batch/--one-by-one", default=True, help="All texts share rounds in one run, or a run each."),
+        click.option("--dealer", metavar="ADDRESS", help="The dealer's service. [default: tapes from files in --home]"),
+        click.option("--dealer-key", help="Public key of the dealer."),
+        click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last."),
+        click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap."),
+        home_option, json_option,
+    )):  # fmt: skip
+        function = option(function)
+    return function
+
+
+@click.command()
+@_options
+@text_errors
+def embed(**kwargs: Any) -> None:
+    """Embed TEXTS with the model served at ADDRESS. The owner never sees the texts, and this side never the weights.
+
+    Texts of a batch share rounds; their lengths in tokens are public, what they say is not.
+    """
+    _client("embed", **kwargs)
+
+
+@click.command()
+@_options
+@text_errors
+def classify(**kwargs: Any) -> None:
+    """Classify TEXTS with the model served at ADDRESS; logits are revealed to this side alone."""
+    _client("classify", **kwargs)
+
+
+def _client(
+    what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool,
+    dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, home: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    if (dealer is None) != (dealer_key is None):
+        raise InputError("--dealer and --dealer-key go together")
+    lines = [*texts, *(read_lines(path) if path is not None else [])]
+    if not lines:
+        raise InputError("there is nothing to run: give texts, or --file")
+    at = None if dealer is None else (dealer, check_public_key(dealer_key or ""))
+    groups = [lines] if batch else [[t] for t in lines]
+
+    async def go() -> tuple[Pairing, list[RunResult]]:
+        with progress("running", "segments") as bar:
+            async with connect(
+                address, home=open_home(home).path, model=model, dealer=at, deadline=deadline, overlap=overlap, progress=bar
+            ) as session:
+                call = session.embed if what == "embed" else session.classify
+                return session.pairing, [await call(group) for group in groups]
+
+    pairing, runs = run(go())
+    Output(as_json).result(_report(what, pairing, lines, runs), _table(what, pairing, lines, runs), _summary(runs))
+
+
+def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:
+    outputs = [o for r in runs for o in r.outputs]
+    data: dict[str, Any] = {"model": pairing.public.name, "text": texts}
+    if what == "classify":
+        data["labels"] = [_label(pairing, o) for o in outputs]
+    data["outputs"] = [np.round(o, 8).tolist() for o in outputs]
+    if len(runs) == 1:
+        return data | runs[0].as_dict()
+    return data | {"runs": [r.as_dict() for r in runs]}
+
+
+def _label(pairing: Pairing, logits: Any) -> str:
+    labels = pairing.public.labels
+    best = int(np.argmax(logits))
+    return labels[best] if best < len(labels) else str(best)
+
+
+def _table(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> Table:
+    table = Table("text", "label" if what == "classify" else "embedding")
+    outputs = [o for r in runs for o in r.outputs]
+    for text, output in zip(texts, outputs, strict=True):
+        short = text if len(text) <= 60 else text[:57] + "..."
+        numbers = ", ".join(f"{v:+.4f}" for v in output.reshape(-1)[:4]) + (", ..." if output.size > 4 else "")
+        table.add_row(short, f"{_label(pairing, output)} ({numbers})" if what == "classify" else numbers)
+    return table
+
+
+def _summary(runs: list[RunResult]) -> str:
+    lines = []
+    for r in runs:
+        s = r.seconds
+        lines.append(
+            f"{r.rounds} rounds, sent {size(r.bytes_sent[0])} + {size(r.bytes_sent[1])} online and "
+            f"{size(sum(r.prepare_bytes))} before, tapes {size(r.tape_bytes[0])} + {size(r.tape_bytes[1])}; "
+            f"deal {s['deal']:.2f} s, prepare {s['prepare']:.2f} s, online {s['online']:.2f} s"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""What commands share: errors to exit codes, one JSON object on stdout, tables and progress bars on stderr's side."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from engine.errors import RoundelayError
+from engine.home import Home, default_home
+
+__all__ = ["Output", "command", "console", "home_option", "json_option", "progress", "size", "text_errors"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+console = Console(stderr=True)
+"""Everything that is not a result: logs, progress, errors."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else.")
+home_option = click.option(
+    "--home", type=click.Path(path_type=Path, file_okay=False), default=None,
+    help="Folder of this role's identity, ledger, pairings and tapes. [default: $ROUNDELAY_HOME or ~/.roundelay]",
+)  # fmt: skip
+
+
+def text_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """A deliberate error becomes one sentence on stderr and its exit code; no traceback for a user's mistake."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RoundelayError as error:
+            _leave(error, error.exit_code)
+        except KeyboardInterrupt:
+            console.print("interrupted")
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.exit(0)
+
+    return wrapped
+
+
+def _leave(error: RoundelayError, code: int) -> NoReturn:
+    console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+def command(group: click.Group, name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Register a command whose errors are sentences."""
+
+    def register(function: Callable[..., Any]) -> click.Command:
+        return group.command(name)(text_errors(function))
+
+    return register
+
+
+def set_up_logging(verbose: bool) -> None:
+    """Logs go to stderr. They hold names and sizes, never data or keys."""
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    logging.captureWarnings(True)
+
+
+def open_home(path: Path | None) -> Home:
+    return Home(path or default_home())
+
+
+class Output:
+    """The result of a command: a JSON object, or a text for people."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.console = Console(width=None if sys.stdout.isatty() else 140)
+
+    def result(self, data: dict[str, Any], *renderables: Any) -> None:
+        if self.as_json:
+            click.echo(json.dumps(data, sort_keys=False))
+            return
+        for r in renderables:
+            self.console.print(r, highlight=False)
+
+    def line(self, data: dict[str, Any], text: str) -> None:
+        """One line at once, for services that go on afterwards."""
+        click.echo(json.dumps(data) if self.as_json else text)
+        sys.stdout.flush()
+
+
+@contextmanager
+def progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr, shown when it is a terminal; gives a function (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def size(count: float) -> str:
+    """Bytes for people: powers of ten."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -1,0 +1,92 @@
+"""`deal`: tapes to files, or as a service."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import click
+
+from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors
+from engine.dealing import DealerService, deal_files
+from engine.errors import InputError
+from engine.home import Home
+from engine.kernels import get_kernels
+from engine.models.compiled import PublicModel
+from engine.transport.channel import ChannelOptions
+from engine.transport.identity import check_public_key
+from engine.transport.loop import run
+from engine.transport.registry import open_transport
+
+__all__ = ["deal"]
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--tokens", "lengths", multiple=True, type=int, help="Length of a sequence; several make one batch.")
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1), help="Pairs of tapes to deal.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for owner/ and client/.")
+@click.option("--serve", metavar="ADDRESS", help="Serve at this address instead, such as tcp://0.0.0.0:7001.")
+@click.option("--owner", help="Public key of the model owner (with --serve).")
+@click.option("--client", "clients", multiple=True, help="Public key of a client; may be repeated with --serve.")
+@home_option
+@json_option
+@text_errors
+def deal(
+    model: Path | None, lengths: tuple[int, ...], count: int, output: Path | None, serve: str | None,
+    owner: str | None, clients: tuple[str, ...], home: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Deal tapes: one-time correlated randomness for both parties. The dealer never sees data or weights.
+
+    \b
+    To files:   roundelay deal model/public.json --tokens 128 --count 10 --client KEY -o tapes/
+                then bring tapes/owner to the owner's home and tapes/client to the client's, by safe hands
+    As service: roundelay deal --serve tcp://0.0.0.0:7001 --owner KEY --client KEY
+
+    The dealer must collude with neither party. Tapes are secret: whoever holds a party's tape sees what it sees.
+    """
+    place, out = open_home(home), Output(as_json)
+    keys = tuple(check_public_key(k) for k in clients)
+    if serve is not None:
+        if owner is None or not keys:
+            raise InputError("a dealer's service needs --owner KEY and at least one --client KEY")
+        run(_serve(place, serve, check_public_key(owner), keys, out))
+    elif model is None or output is None or not lengths or len(keys) != 1:
+        raise InputError("to deal to files give MODEL, --tokens, one --client and -o; to serve give --serve ADDRESS")
+    else:
+        _to_files(place, model, lengths, count, output, keys[0], out)
+
+
+async def _serve(home: Home, address: str, owner: str, clients: tuple[str, ...], out: Output) -> None:
+    shutil.rmtree(home.tapes, ignore_errors=True)  # what nobody fetched before a restart is lost to both sides alike
+    options = ChannelOptions(identity=home.identity, peers=(owner, *clients), deadline=60.0)
+    async with await open_transport("zeromq").listen(address, options) as listener:
+        out.line({"listening": listener.address, "public_key": home.identity.public}, f"dealing at {listener.address}")
+        await DealerService(Home(home.path), owner, clients, get_kernels()).serve(listener)
+
+
+def _to_files(
+    home: Home, model: Path, lengths: tuple[int, ...], count: int, output: Path, client: str, out: Output
+) -> None:
+    path = model / "public.json" if model.is_dir() else model
+    try:
+        public = PublicModel.from_json(path.read_text(), str(path))
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"cannot read a compiled model's public part from {path}") from e
+    plan, key = public.plan(lengths), home.ledger.model_key(public.digest, client)
+    owner_home, client_home = Home(output / "owner"), Home(output / "client")
+    owner_home.ledger.adopt(key)
+    start = time.perf_counter()
+    tapes = []
+    with progress("dealing", "segments") as bar:
+        for _ in range(count):
+            tape_id, _paths = deal_files(plan, key, get_kernels(), (client_home.tapes, owner_home.tapes), bar)
+            tapes.append(tape_id.hex())
+    seconds = (time.perf_counter() - start) / count
+    data = {
+        "tapes": tapes, "tape_bytes": list(plan.tape_bytes), "seconds": {"deal": seconds}, "rounds": plan.rounds,
+        "folders": [str(output / "client"), str(output / "owner")], "key": key.id,
+    }  # fmt: skip
+    a, b = plan.tape_bytes
+    out.result(data, f"{count} pair(s) of tapes in {output}: {size(a)} for the client, {size(b)} for the owner, {seconds:.2f} s each")

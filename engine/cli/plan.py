@@ -1,0 +1,185 @@
+"""`plan`: what a run will cost, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from engine.cli.common import Output, json_option, size, text_errors
+from engine.cost import Cost, by_gate, by_layer, plan_cost, total, transcript
+from engine.errors import InputError
+from engine.models.bert import bert
+from engine.models.calibrate import calibrated, default_ranges, measured
+from engine.models.compiled import PublicModel, head_of
+from engine.models.shapes import SHAPES
+from engine.models.text import CALIBRATION_TEXTS
+from engine.models.weights import PACKAGES, load_model
+from engine.ring import packed_bytes
+from engine.scheduler.plan import Call, Plan, Program
+from engine.testing.fuzz import find_gate
+from engine.testing.traced import trace
+
+__all__ = ["plan"]
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--tokens", "lengths", multiple=True, type=int, help="Length of a sequence [default: 128]; several make a batch.")
+@click.option("--shape", type=click.Choice(sorted(SHAPES)), help="A bare shape with default bounds, instead of MODEL.")
+@click.option("--weights", type=click.Choice(["owned", "public", "shared"]), default="owned", show_default=True)
+@click.option("--elements", default=1, show_default=True, type=click.IntRange(1), help="Rows, for a gate FILE.py:function.")
+@click.option("--gates", is_flag=True, help="Break every distinct layer down by gate.")
+@click.option("--transcript", "show_transcript", is_flag=True, help="Print the protocol transcript of every distinct segment.")
+@json_option
+@text_errors
+def plan(
+    model: str | None, lengths: tuple[int, ...], shape: str | None, weights: str, elements: int, gates: bool,
+    show_transcript: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Rounds, bytes, tape and work of a run, per layer and per gate; nothing runs, and the figures are exact.
+
+    \b
+    MODEL is a compiled model's folder, a Hugging Face folder, a short name such as minilm,
+    a gate's name, or an author's own gate as FILE.py:function (docs/writing-a-gate.md).
+
+    A bare --shape is counted as the literature counts it, from the embedded input to the last norm; embedding and head
+    are listed apart.
+    """
+    if (model is None) == (shape is None):
+        raise InputError("give either MODEL or --shape")
+    sizes = lengths or (128,)
+    if model is not None and not _is_model(model):
+        planned, public, apart = _gate(model, elements), None, []
+    elif shape is not None:
+        planned, public, apart = _shape(shape, sizes, weights)
+    else:
+        public = _model(str(model))
+        planned, apart = public.plan(sizes), []
+    data = _data(model or str(shape), planned, public, sizes, apart, weights)
+    shown: list[Any] = [_table(planned, apart), _totals(planned, data)]
+    if gates:
+        shown += _gate_tables(planned)
+    if show_transcript:
+        shown += [transcript(s) for s in planned.program.segments]
+    Output(as_json).result(data, *shown)
+
+
+def _is_model(model: str) -> bool:
+    return model in PACKAGES or Path(model).is_dir() or (":" not in model and "/" in model)
+
+
+def _gate(name: str, elements: int) -> Plan:
+    """A gate as a program of its own, traced for `elements` rows."""
+    segment = trace(find_gate(name), elements).segment
+    return Plan(Program((segment,), (Call(0, name.rpartition(":")[2]),)))
+
+
+def _shape(shape: str, lengths: tuple[int, ...], weights: str) -> tuple[Plan, PublicModel | None, list[Cost]]:
+    """The encoder of a bare shape, and the costs that are listed apart."""
+    what = SHAPES[shape]
+    for n in lengths:
+        if not 1 <= n <= what.max_positions:
+            raise InputError(f"{shape} takes 1 to {what.max_positions} tokens, not {n}")
+    ranges, owner = default_ranges(what), {"owned": 1}.get(weights, weights)
+    encoder = Plan(bert(what, ranges, lengths, owner=owner, embedding=False, head="mean"))
+    apart = [c for c in by_layer(encoder) if not c.name.startswith("layer")]
+    if owner != "public":
+        apart.insert(0, by_layer(Plan(bert(what, ranges, lengths, owner=owner)))[0])
+    inner = Program(encoder.program.segments, tuple(c for c in encoder.program.calls))
+    return Plan(inner), None, apart
+
+
+def _model(name: str) -> PublicModel:
+    folder = Path(name)
+    if (folder / "public.json").exists():
+        try:
+            return PublicModel.from_json((folder / "public.json").read_text(), str(folder / "public.json"))
+        except (OSError, UnicodeDecodeError) as e:
+            raise InputError(f"cannot read {folder / 'public.json'}") from e
+    checkpoint = load_model(name)
+    ranges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS)))
+    c = checkpoint
+    return PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels))
+
+
+def _counted(planned: Plan, apart: list[Cost]) -> list[Cost]:
+    """The lines that the total counts: for a bare shape the layers alone."""
+    names = {c.name for c in apart}
+    return [c for c in by_layer(planned) if c.name not in names and not (apart and c.name == "embedded")]
+
+
+def _data(
+    name: str, planned: Plan, public: PublicModel | None, lengths: tuple[int, ...], apart: list[Cost], weights: str
+) -> dict[str, Any]:
+    lines = _counted(planned, apart)
+    whole = total("total", lines) if apart else plan_cost(planned)
+    layers = [c for c in lines if c.name.startswith("layer")]
+    data = {
+        "name": name, "tokens": list(lengths), "weights": weights, "rounds": whole.rounds,
+        "rounds_per_layer": [c.rounds for c in layers], "bytes_sent": list(whole.online),
+        "prepare_bytes": list(whole.prepare), "setup_bytes": _setup_bytes(planned), "tape_bytes": list(whole.tape),
+        "aes_steps": whole.aes, "headroom": whole.headroom, "layers": [c.as_dict() for c in lines],
+        "apart": [c.as_dict() for c in apart], "digest": planned.digest.hex(),
+        "gates": {planned.program.segments[i].graph.name + f" {i}": [c.as_dict() for c in by_gate(s)]
+                  for i, s in enumerate(planned.program.segments)},
+    }  # fmt: skip
+    if public is not None:
+        data["model"] = public.digest
+    return data
+
+
+def _setup_bytes(planned: Plan) -> int:
+    """W_hat, once a model: the masked weights at the width of their masks."""
+    names: dict[str, int] = {}
+    for call in planned.calls:
+        for node in call.segment.graph.weights():
+            if node["owner"] != "public":
+                names[call.call.prefix + node.text("name")] = packed_bytes(node.type.size, node.type.ring)
+    return sum(names.values())
+
+
+def _row(c: Cost) -> list[str]:
+    a, b = c.online
+    t, u = c.tape
+    room = "" if c.headroom is None else str(c.headroom)
+    return [c.name, str(c.rounds), size(a), size(b), size(sum(c.prepare)), size(t), size(u), f"{c.aes / 1e6:.1f} M", room]
+
+
+_COLUMNS = ("", "rounds", "P0 sends", "P1 sends", "in prepare", "tape P0", "tape P1", "AES steps", "head-room")
+
+
+def _table(planned: Plan, apart: list[Cost]) -> Table:
+    table = Table(*_COLUMNS, title="per layer")
+    for c in _counted(planned, apart):
+        table.add_row(*_row(c))
+    if apart:
+        table.add_section()
+        for c in apart:
+            table.add_row(*_row(c), style="dim")
+    return table
+
+
+def _totals(planned: Plan, data: dict[str, Any]) -> str:
+    (a, b), (t, u) = data["bytes_sent"], data["tape_bytes"]
+    apart = "; embedding and head apart" if data["apart"] else ""
+    return (
+        f"{data['rounds']} rounds; online {size(a + b)} in both directions, {size(sum(data['prepare_bytes']))} in prepare, "
+        f"{size(data['setup_bytes'])} of masked weights once a model; tape {size(t)} (P0), {size(u)} (P1){apart}\n"
+        f"plan {planned.digest.hex()[:16]}"
+    )
+
+
+def _gate_tables(planned: Plan) -> list[Table]:
+    tables = []
+    for i, s in enumerate(planned.program.segments):
+        used = [c.name for c in planned.program.calls if c.segment == i]
+        table = Table(*_COLUMNS, title=f"{s.graph.name}: {', '.join(used)}")
+        for c in by_gate(s):
+            table.add_row(*_row(c))
+        tables.append(table)
+    return tables
+
+

@@ -1,8 +1,8 @@
 """The cleartext reading of a plan: what the protocol computes, rings and rounding coins included, without shares.
 
-Given the dealer's masks (`Masks`) it predicts the protocol's result bit for bit: the functionality F(inputs; coins), whose
-coins are the opened values. Without them it draws its own. With `check`, a value beyond its declared bound is an error
-that names the author's line: that is how calibration and sample data are tested.
+Given the dealer's masks (`Masks`) it predicts the protocol's result bit for bit: the functionality F(inputs; coins),
+whose coins are the opened values. Without them it draws its own. With `check`, a value beyond its declared bound is an
+error that names the author's line: that is how calibration and sample data are tested.
 """
 
 from __future__ import annotations

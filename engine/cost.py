@@ -1,4 +1,5 @@
-"""The cost reading of a plan: rounds, bytes, tape, AES steps and head-room per node, gate and layer, before anything runs.
+"""The cost reading of a plan: rounds, bytes, tape, AES steps and head-room per node, gate and layer, before anything
+runs.
 
 Everything is derived from the same description that runs; tests demand that the wire and the tape agree exactly.
 """
@@ -20,8 +21,8 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """rounds; bytes that P0 and P1 send online and in prepare; bytes of their tapes; AES steps that one party evaluates;
-    head-room: bits free above the bound in the tightest opened wire."""
+    """rounds; bytes that P0 and P1 send online and in prepare; bytes of their tapes; AES steps that one party
+    evaluates; head-room: bits free above the bound in the tightest opened wire."""
 
     name: str
     rounds: int = 0
@@ -40,7 +41,8 @@ class Cost:
 
 
 def node_costs(s: Segment) -> list[tuple[Node, Cost]]:
-    """Every node that costs something, in plan order; an opening's round counts with the first opening that shares it."""
+    """Every node that costs something, in plan order; an opening's round counts with the first opening that shares
+    it."""
     out, rounds = [], set()
     for index in s.schedule.order:
         node, need, opening = s.graph[index], s.needs[index], s.opening_of.get(index)
@@ -152,7 +154,9 @@ def transcript(s: Segment, origins: bool = True) -> str:
             here = [o for o in s.openings if o.round == at]
             online = [sum(o.bytes for o in here if p in o.senders) for p in (0, 1)]
             early = [sum(o.bytes for o in here if p in o.static) for p in (0, 1)]
-            lines.append(f"round {at}: P0 -> P1 {online[0]} B, P1 -> P0 {online[1]} B, in prepare {early[0]} B, {early[1]} B")
+            lines.append(
+                f"round {at}: P0 -> P1 {online[0]} B, P1 -> P0 {online[1]} B, in prepare {early[0]} B, {early[1]} B"
+            )
         lines.append("  " + _line(node, s, origins))
     head = f"segment {s.graph.name}: {s.rounds} rounds, tape {s.tape[0]} B, {s.tape[1]} B"
     return "\n".join([head, *lines, f"digest {s.digest.hex()}", ""])

@@ -1,7 +1,7 @@
 """The dealer's reading of a plan: masks, DPF keys and corrections, written to two tapes in plan order.
 
-The dealer never sees data. Everything that it draws comes from the two parties' seeds and the model key, so the tapes are
-a deterministic function of those. For each masked wire it knows the mask r; for each share the offset: the parties'
+The dealer never sees data. Everything that it draws comes from the two parties' seeds and the model key, so the tapes
+are a deterministic function of those. For each masked wire it knows the mask r; for each share the offset: the parties'
 shares sum to y - offset, and the mask of the opening that consumes the share, r = z_0 + z_1 - offset, absorbs it.
 No branch and no memory index depends on a mask: Gen and the one-hot kernels are constant-time, the rest is arithmetic.
 """
@@ -31,7 +31,8 @@ Observer = Callable[[int, int, Words], None]
 """Called with (call, node, mask) for every input and opening: how a test lets `clear` predict the run."""
 
 SLICE = 1 << 16
-"""Instances that Gen works on at a time: memory stays bounded, and a slice never crosses a block of the key derivation."""
+"""Instances that Gen works on at a time: memory stays bounded, and a slice never crosses a block of the key
+derivation."""
 
 
 def deal(
@@ -124,7 +125,9 @@ class _Dealing:
             self.r[node.index] = apply_linear(node, [self.r[i] for i in wires], self.kernels, self._public(node))
         elif any(i in self.offset for i in wires):
             zero = np.zeros(1, U64)
-            args = [self.offset[i] if i in self.offset else np.broadcast_to(zero, self._graph(i).type.shape) for i in wires]
+            args = [
+                self.offset[i] if i in self.offset else np.broadcast_to(zero, self._graph(i).type.shape) for i in wires
+            ]
             self.offset[node.index] = apply_linear(node, args, self.kernels, self._public(node))
 
     def _same(self, node: Node) -> None:
@@ -173,9 +176,7 @@ class _Dealing:
         sigma = np.empty(n, np.uint8)
         for a, b in _slices(n):
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
-            self.kernels.dpf_gen(
-                m, alpha[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b], sigma[a:b]
-            )
+            self.kernels.dpf_gen(m, alpha[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b], sigma[a:b])
         self._both(cw, leaf)
         self.sigma[node.index] = sigma.reshape(node.type.shape)
 

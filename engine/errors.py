@@ -1,4 +1,5 @@
-"""Every error that Roundelay raises on purpose. The class says whose fault it is; the message is one sentence a user can act on.
+"""Every error that Roundelay raises on purpose. The class says whose fault it is; the message is one sentence a user
+can act on.
 
     RoundelayError
       InputError       what the user gave is wrong: a file, an option, a text           exit code 2

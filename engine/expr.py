@@ -41,7 +41,9 @@ class Expr:
         """The same value at a finer scale."""
         k = scale - self.scale
         if k < 0:
-            raise TraceError(f"{author()}: a polynomial cannot go from scale {self.scale} down to {scale}: truncate a wire")
+            raise TraceError(
+                f"{author()}: a polynomial cannot go from scale {self.scale} down to {scale}: truncate a wire"
+            )
         return Expr({m: c << k for m, c in self.terms.items()}, scale, self.shape, self.bound << k, self.graph)
 
     def _coerce(self, other: Any) -> Expr:

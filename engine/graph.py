@@ -1,8 +1,10 @@
-"""The intermediate representation: a typed graph of a closed set of operations, recorded by the handles of `engine.wires`.
+"""The intermediate representation: a typed graph of a closed set of operations, recorded by the handles of
+`engine.wires`.
 
 A `Graph` is one segment: traced once, reused by every identical layer. Nodes are hash-consed, so that two gates which
 ask the same wire for the same thing (a truncation, a DPF key, a share of its mask) share one node. The canonical text
-of a graph, and so its digest, holds nothing that differs between two machines; the author's file:line is kept beside it.
+of a graph, and so its digest, holds nothing that differs between two machines; the author's file:line is kept beside
+it.
 """
 
 from __future__ import annotations
@@ -185,7 +187,8 @@ class Graph:
 
 
 def author() -> str:
-    """file:line of the innermost caller that is not the engine's plumbing: the gate, the model, or the user's script."""
+    """file:line of the innermost caller that is not the engine's plumbing: the gate, the model, or the user's
+    script."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename in _PLUMBING:
         frame = frame.f_back

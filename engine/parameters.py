@@ -1,8 +1,8 @@
 """What each role knows of the model's parameters, and the masks that the dealer and an owner derive alike.
 
-The mask R_W of a weight is expanded from a secret seed that belongs to one (model digest, dealer, client): the model key.
-Each name has a seed of its own, so that no order of weights matters. Another model draws another key, or the difference
-of the weights would leak (PROTOCOLS.md section 5).
+The mask R_W of a weight is expanded from a secret seed that belongs to one (model digest, dealer, client): the model
+key. Each name has a seed of its own, so that no order of weights matters. Another model draws another key, or the
+difference of the weights would leak (PROTOCOLS.md section 5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A party's reading of one call of a plan: synchronous, no I/O. What it sends is `message`; what arrives goes to `opened`.
+"""A party's reading of one call of a plan: synchronous, no I/O. What it sends is `message`; what arrives goes to
+`opened`.
 
     state = PartyCall(...)          values of earlier segments set in state.values
     state.message(node)             y_b + z_b mod 2^w, packed, for an opening (static ones in the prepare phase)
@@ -89,7 +90,8 @@ class PartyCall:
 
     # ------------------------------------------------------------------ evaluation
     def evaluate(self, node: Node, tape: ReadTape) -> None:
-        """Compute a node whose inputs are known. `tape` is called for exactly the bytes that the plan gives the node."""
+        """Compute a node whose inputs are known. `tape` is called for exactly the bytes that the plan gives the
+        node."""
         if node.op in LINEAR:
             self._linear(node)
         elif (method := _METHODS.get(node.op)) is not None:
@@ -177,9 +179,7 @@ class PartyCall:
             b = min(a + SLICE, n)
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
             parts = [o[a:b] for o in outs]
-            self.kernels.dpf_eval(
-                self.party, m, root[a:b], cw[:, a:b], leaf[a:b], tweak, x_hat[a:b], questions, parts
-            )
+            self.kernels.dpf_eval(self.party, m, root[a:b], cw[:, a:b], leaf[a:b], tweak, x_hat[a:b], questions, parts)
         for q, out in zip(asked, outs, strict=True):
             value = out if q.type.ring == 1 else reduce(out, q.type.ring)
             self.values[q.index] = value.reshape(q.type.shape)
@@ -198,9 +198,7 @@ class PartyCall:
             value = np.array(q.ints("values"), np.int64)
             slope = np.array(q.ints("slopes"), np.int64) if bits else None
             first, tweak = q.int("first"), Tweak(self.tape_id, self.call.gate(node.index))
-            self.kernels.leaf_eval(
-                self.party, m, points, root, cw, leaf, tweak, x_hat, d_hat, first, value, slope, out
-            )
+            self.kernels.leaf_eval(self.party, m, points, root, cw, leaf, tweak, x_hat, d_hat, first, value, slope, out)
             self.values[index] = reduce(out, q.type.ring).reshape(q.type.shape)
 
     def _onehot(self, node: Node, tape: ReadTape) -> None:

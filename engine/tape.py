@@ -1,14 +1,15 @@
 """Tapes: what the dealer hands to one party for one run, in the order in which the run reads it.
 
-    magic 8 | version u32 | party u32 | plan digest 32 | tape id 16 | seed 16 | body length u64 | body | SHA-256 of all before
+    magic 8 | version u32 | party u32 | plan digest 32 | tape id 16 | seed 16 | body length u64 | body | SHA-256 of it all
 
 The seed stretches into everything uniform; the body holds only DPF correction words and P1's corrections of shares. The
-tape id is public, the same on both tapes of a pair, and keys the hash of the DPF. A reader verifies the whole file before
-it gives out a byte. Spending a tape once is the business of `engine.ledger`.
+tape id is public, the same on both tapes of a pair, and keys the hash of the DPF. A reader verifies the whole file
+before it gives out a byte. Spending a tape once is the business of `engine.ledger`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -104,10 +105,8 @@ class FileTapeWriter:
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        try:
+        with contextlib.suppress(OSError):
             self._file.close()
-        except OSError:
-            pass
         self._part.unlink(missing_ok=True)
 
 
@@ -139,7 +138,9 @@ class TapeReader:
         if self.header.party != party:
             raise TapeError(f"{self.where} is the tape of party {self.header.party}, this is party {party}")
         if plan is not None and self.header.plan != plan:
-            raise TapeError(f"{self.where} was dealt for another plan ({self.header.plan.hex()[:12]}, not {plan.hex()[:12]})")
+            raise TapeError(
+                f"{self.where} was dealt for another plan ({self.header.plan.hex()[:12]}, not {plan.hex()[:12]})"
+            )
 
     def _verify(self) -> None:
         h = hashlib.sha256(self.header.encode())

@@ -1,7 +1,7 @@
 """Gate `fss`: questions to one DPF on a masked wire (PROTOCOLS.md section 3).
 
-All intervals, equalities and range lookups on the same wire share one key; all pieces of row-wise tables on the same wire
-and rest share one key with arithmetic leaves. Nothing here costs a round: opening the answer does.
+All intervals, equalities and range lookups on the same wire share one key; all pieces of row-wise tables on the same
+wire and rest share one key with arithmetic leaves. Nothing here costs a round: opening the answer does.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def lookup(x: Masked, table: Table, spare: int = 1) -> AnswerShare:
 
 
 def piece(index: Masked, rest: Rest | None, table: Table, ring: int = 64) -> Share:
-    """Share of T[index] + slope[index] d, zero outside the table: arithmetic leaves, any precision, no sign, no opening."""
+    """Share of T[index] + slope[index] d, zero outside the table: arithmetic leaves, any precision, no sign, no
+    opening."""
     if (rest is None) != (table.slopes is None):
         raise fail(f"table {table.name}: slopes and a rest go together")
     _check_domain(index, table)

@@ -11,7 +11,9 @@ from engine.wires import Masked, Share
 __all__ = ["gelu"]
 
 
-def gelu(x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None) -> Share:
+def gelu(
+    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None
+) -> Share:
     """Shares of GELU(x) at scale fine + scale in Z_(2^ring)."""
     pair = tables.interpolated("gelu", tables.gelu, tables.gelu_slope, -4, 4, step, scale)
     return between_lines(x, pair, step, fine, ring, bound)

@@ -2,8 +2,8 @@
 
 With [r] shares of a wire's mask, dealt once for all uses (`mask_share`), and party o the owner of W:
 
-    owned    o sends (X_hat - [r_X]_o) W; the other, in the prepare phase, -[r_X]_q W_hat with W_hat = W + R_W, kept from
-             pairing. The sum is X W - [r_X]_q R_W: the offset is the dealer's, no correction is dealt.
+    owned    o sends (X_hat - [r_X]_o) W; the other, in the prepare phase, -[r_X]_q W_hat with W_hat = W + R_W, kept
+             from pairing. The sum is X W - [r_X]_q R_W: the offset is the dealer's, no correction is dealt.
     shared   b sends X_hat [W]_b - [r_X]_b W_hat; offset r_X R_W.
     secret   0 sends (X_hat - [r_X]_0)(Y_hat - [r_Y]_0), 1 sends -[r_X]_1 Y_hat - X_hat [r_Y]_1;
              offset r_X r_Y - [r_X]_0 [r_Y]_0. Three products instead of four.
@@ -28,7 +28,8 @@ OWNERS = (0, 1, "public", "shared")
 def weight(
     graph: Graph, name: str, shape: Shape, *, owner: int | str, scale: int, bound: int, ring: int = 52
 ) -> Weight:
-    """Declare a parameter: integers |W| <= bound at `scale`; owner 0, 1, 'public' or 'shared'; its mask has `ring` bits."""
+    """Declare a parameter: integers |W| <= bound at `scale`; owner 0, 1, 'public' or 'shared'; its mask has `ring`
+    bits."""
     if owner not in OWNERS:
         raise fail(f"weight {name} is owned by 0, 1, 'public' or 'shared', not {owner!r}")
     kind = WireType("weight", shape, ring, scale, bound)

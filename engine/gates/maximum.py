@@ -1,4 +1,5 @@
-"""Maxima of rows: a histogram where a stabiliser near the maximum will do, a tournament where the maximum itself is meant."""
+"""Maxima of rows: a histogram where a stabiliser near the maximum will do, a tournament where the maximum itself is
+meant."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
     """
     t = x.truncate(-bucket)
     if t.bound >= 1 << bits - 1:
-        raise fail(f"|x| <= {t.bound} buckets of 2^{bucket} leaves the range of {1 << bits} buckets: more or wider buckets")
+        raise fail(
+            f"|x| <= {t.bound} buckets of 2^{bucket} leaves the range of {1 << bits} buckets: more or wider buckets"
+        )
     t = t.reduce(bits)
     length = x.shape[-1]
     ring = 8 if length <= 3 * 255 else 16
@@ -31,14 +34,16 @@ def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
     zero: Expr = empty[0].operand()
     for e in empty[1:]:
         zero = zero * e
-    # Suffix k is non-empty up to the maximum's bucket b: b + B/2 + 1 of them are. Powers of two shorten the coefficients.
+    # Suffix k is non-empty up to the maximum's bucket b: b + B/2 + 1 of them are. Powers of two shorten the
+    # coefficients.
     half, unit = 1 << bits - 1, x.scale + bucket
     filled = polynomial(replace((1 - zero).shifted(unit), scale=x.scale), x.ring).sum()
     return filled.plus(-(half + 1) << unit).bounded(half + 1 << unit).open()
 
 
 def maximum(x: Masked) -> Masked:
-    """The maximum of each row exactly, shape (..., 1): a tournament, 2 ceil(log2 n) rounds. x keeps two bits of head-room."""
+    """The maximum of each row exactly, shape (..., 1): a tournament, 2 ceil(log2 n) rounds. x keeps two bits of
+    head-room."""
     while x.shape[-1] > 1:
         left, right, rest = _pairs(x)
         wins = at_least(_difference(left, right), 0).open()

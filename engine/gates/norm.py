@@ -39,7 +39,9 @@ def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) ->
     d = y.shape[-1]
     log_d = (d - 1).bit_length()
     opened = y.open(at.wire, magnitude(at.y + y.scale))
-    centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(1, opened.scale + log_d)
+    centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(
+        1, opened.scale + log_d
+    )
     c = centred.bounded(magnitude(at.centred + centred.scale)).truncate(at.c_scale)
     return _scaled(c, at, d, Decimal(d) / (1 << log_d), eps, scale)
 

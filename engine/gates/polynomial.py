@@ -1,7 +1,7 @@
 """Gate `polynomial`: any polynomial of opened values is local (PROTOCOLS.md section 4).
 
-Each operand is affine in public basis values with secret coefficients that the dealer knows; multiplying out leaves a sum
-of (public monomial) x (secret coefficient). `lower` derives that sum from the arithmetic that the author wrote:
+Each operand is affine in public basis values with secret coefficients that the dealer knows; multiplying out leaves a
+sum of (public monomial) x (secret coefficient). `lower` derives that sum from the arithmetic that the author wrote:
 
     wire, ring >= out   x = x_hat - r
     wire, lifted        x = h - 2^(w-2) - r + 2^w msb(r) u         h = x_hat + 2^(w-2) mod 2^w, u = 1 - msb(h)
@@ -76,7 +76,9 @@ def square(x: Masked, ring: int, bound: int | None = None) -> Share:
 def _check_operand(node: Node, o: Operand, ring: int) -> None:
     w = node.type.ring
     if o.kind == "wire" and w < ring and (w < 2 or node.type.bound >= 1 << w - 2):
-        raise fail(f"|x| <= {node.type.bound} cannot be lifted from ring {w} to {ring}: two bits of head-room are needed")
+        raise fail(
+            f"|x| <= {node.type.bound} cannot be lifted from ring {w} to {ring}: two bits of head-room are needed"
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -128,9 +130,7 @@ def _affine(kind: str, i: int, g: int, w: int, sigma: int, out: int) -> dict[tup
     return form if sigma < 0 else _multiply(form, {(): {(("s", sigma, 0),): 1}})
 
 
-def _multiply(
-    a: dict[tuple[Symbol, ...], Poly], b: dict[tuple[Symbol, ...], Poly]
-) -> dict[tuple[Symbol, ...], Poly]:
+def _multiply(a: dict[tuple[Symbol, ...], Poly], b: dict[tuple[Symbol, ...], Poly]) -> dict[tuple[Symbol, ...], Poly]:
     out: dict[tuple[Symbol, ...], Poly] = {}
     for p, s in a.items():
         for q, t in b.items():

@@ -55,14 +55,16 @@ def _rsqrt(lo: int, numerator: int, eps: Decimal) -> Function:
 
 
 def reciprocal(v: Masked, lo: int, hi: int, *, bits: int = 5, scale: int = 40) -> Share:
-    """Shares of 1/v at `scale` for v in [2^lo, 2^hi); below, of 2^-lo. Relative error 6e-3 at most, 2e-4 in the mean."""
+    """Shares of 1/v at `scale` for v in [2^lo, 2^hi); below, of 2^-lo. Relative error 6e-3 at most, 2e-4 in the
+    mean."""
     return octaves(v, f"1/v from 2^{lo}", _reciprocal(lo), lo, hi, bits, scale, 1 << scale - lo + 1)
 
 
 def rsqrt(
     v: Masked, lo: int, hi: int, *, numerator: int = 1, eps: Decimal = Decimal(0), bits: int = 6, scale: int = 40
 ) -> Share:
-    """Shares of sqrt(numerator / (v + eps)) at `scale`, v in [2^lo, 2^hi). Relative error 1.5e-3 at most, 5e-5 in the mean."""
+    """Shares of sqrt(numerator / (v + eps)) at `scale`, v in [2^lo, 2^hi). Relative error 1.5e-3 at most, 5e-5 in the
+    mean."""
     f = _rsqrt(lo, numerator, eps)
     top = int(f(Decimal(0)) * (1 << scale)) * 2
     return octaves(v, f"sqrt({numerator}/(v+{eps})) from 2^{lo}", f, lo, hi, bits, scale, top)

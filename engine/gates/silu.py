@@ -20,7 +20,9 @@ def _slope(x: Decimal) -> Decimal:
     return s * (1 + x * (1 - s))
 
 
-def silu(x: Masked, ring: int = 64, *, step: int = 3, fine: int = 12, scale: int = 12, bound: int | None = None) -> Share:
+def silu(
+    x: Masked, ring: int = 64, *, step: int = 3, fine: int = 12, scale: int = 12, bound: int | None = None
+) -> Share:
     """Shares of SiLU(x) at scale fine + scale in Z_(2^ring); error 4e-3 at step 3."""
     pair = tables.interpolated("silu", _silu, _slope, -16, 16, step, scale)
     return between_lines(x, pair, step, fine, ring, bound)

@@ -1,4 +1,5 @@
-"""softmax(score) v for rows of scores: the division comes after the product with v, on its columns (PROTOCOLS.md section 6).
+"""softmax(score) v for rows of scores: the division comes after the product with v, on its columns (PROTOCOLS.md
+section 6).
 
     M (3 rounds)   A of exp (1)   e, row sums S (1)   O = e v and 1/S together (1)   o = O (1/S), a share
 
@@ -96,7 +97,7 @@ def softmax_times(score: Masked, v: Masked, at: SoftmaxRange, ring: int = 64) ->
     return polynomial(o * inverse, ring, magnitude(at.o + 26))
 
 
-def softmax(score: Masked, at: SoftmaxRange = SoftmaxRange(), ring: int = 64) -> Share:  # noqa: B008
+def softmax(score: Masked, at: SoftmaxRange = SoftmaxRange(), ring: int = 64) -> Share:
     """Shares of softmax(score) along the last axis, at scale e_scale + 14. Seven rounds from the opened scores."""
     e = _exponentials(score, at, e_ring(at, score.shape[-1]))
     return polynomial(e * _inverse_sum(e, at), ring, 1 << at.e_scale + 15)

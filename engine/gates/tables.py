@@ -1,7 +1,8 @@
 """Tables as integers, the same on every machine.
 
-Two machines' floating-point `exp` differ in the last bit, and a table is part of a plan's digest; so tables are computed
-in decimal arithmetic of 50 digits, whose exp, ln and sqrt are correctly rounded by specification, and rounded once.
+Two machines' floating-point `exp` differ in the last bit, and a table is part of a plan's digest; so tables are
+computed in decimal arithmetic of 50 digits, whose exp, ln and sqrt are correctly rounded by specification, and rounded
+once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from itertools import pairwise
 
 from engine.gates.fss import Table
 
@@ -61,7 +63,9 @@ def sigmoid(x: Decimal) -> Decimal:
 
 
 @lru_cache(maxsize=256)
-def interpolated(name: str, f: Function, slope: Function, lo: int, hi: int, step: int, scale: int) -> tuple[Table, Table]:
+def interpolated(
+    name: str, f: Function, slope: Function, lo: int, hi: int, step: int, scale: int
+) -> tuple[Table, Table]:
     """Values and slopes of f at multiples of 2^-step on [lo, hi), both at `scale`."""
     with localcontext() as c:
         c.prec = DIGITS
@@ -72,7 +76,9 @@ def interpolated(name: str, f: Function, slope: Function, lo: int, hi: int, step
 
 
 @lru_cache(maxsize=256)
-def tapered(name: str, f: Function, lo: int, hi: int, bits: int, x_scale: int, y_scale: int) -> tuple[tuple[int, Table], ...]:
+def tapered(
+    name: str, f: Function, lo: int, hi: int, bits: int, x_scale: int, y_scale: int
+) -> tuple[tuple[int, Table], ...]:
     """(index scale, table) of pieces that cover [0, 2^hi) with relative step 2^-bits from 2^lo on.
 
     Each piece spans a factor 16 and overlaps the next by 2, where smooth weights taper from one to the other and add up
@@ -84,13 +90,15 @@ def tapered(name: str, f: Function, lo: int, hi: int, bits: int, x_scale: int, y
     for i, a in enumerate(starts):
         index_scale = bits - a
         if index_scale > x_scale:
-            raise ValueError(f"piece {i} of {name} needs an index at scale {index_scale}, finer than its wire's {x_scale}")
+            raise ValueError(
+                f"piece {i} of {name} needs an index at scale {index_scale}, finer than its wire's {x_scale}"
+            )
         first = 0 if i == 0 else 1 << bits
         last = min(16 << bits, (1 << hi + index_scale) + 1 if hi + index_scale >= 0 else 2)
         values = _piece(f, a, bits, range(first, last + 1), i > 0, i + 1 < len(starts))
         table = tuple(fixed(v, y_scale) for v in values[:-1])
         step = y_scale - (x_scale - index_scale)
-        slopes = tuple(fixed(w - v, step) for v, w in zip(values, values[1:], strict=False))
+        slopes = tuple(fixed(w - v, step) for v, w in pairwise(values))
         pieces.append((index_scale, Table(f"{name} {i}", first, y_scale, table, slopes)))
     return tuple(pieces)
 

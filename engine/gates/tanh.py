@@ -19,7 +19,9 @@ def _slope(x: Decimal) -> Decimal:
     return 1 - _tanh(x) ** 2
 
 
-def tanh(x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None) -> Share:
+def tanh(
+    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None
+) -> Share:
     """Shares of tanh(x) at scale fine + scale in Z_(2^ring); error 1.6e-3 at step 4."""
     pair = tables.interpolated("tanh", _tanh, _slope, -8, 8, step, scale)
     return between_lines(x, pair, step, fine, ring, bound, left=-1, right=1)

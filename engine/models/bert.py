@@ -1,8 +1,8 @@
-"""BERT-family encoders as segments: the embedding, a block, the head. Shapes at the ends of lines: S tokens of the whole
-batch, D hidden, H heads, dh = D / H, F intermediate; `lengths` are the public lengths of the sequences.
+"""BERT-family encoders as segments: the embedding, a block, the head. Shapes at the ends of lines: S tokens of the
+whole batch, D hidden, H heads, dh = D / H, F intermediate; `lengths` are the public lengths of the sequences.
 
-Post-norm blocks carry n, the normalised wire before gain and bias; both fold into the linear layers that read n, and into
-the residual, which is one more product at share level on the same n. 20 rounds a block when the weights are owned.
+Post-norm blocks carry n, the normalised wire before gain and bias; both fold into the linear layers that read n, and
+into the residual, which is one more product at share level on the same n. 20 rounds a block when the weights are owned.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class HeadRange:
 
 @dataclass(frozen=True, slots=True)
 class BertRanges:
-    """Magnitudes of a whole model: (|y|, lowest and highest mean square) of the embedding norm, the blocks, the head."""
+    """Magnitudes of a whole model: (|y|, lowest and highest mean square) of the embedding norm, the blocks, the
+    head."""
 
     embedding: tuple[int, int, int]
     blocks: tuple[BlockRange, ...]

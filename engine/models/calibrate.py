@@ -1,8 +1,8 @@
 """From a checkpoint and sample texts to what a plan needs: public magnitudes in whole bits, and the owner's integers.
 
-A magnitude is the largest value seen on the samples, with two bits of margin, rounded up to a power of two. Scores alone
-take one and a half: a histogram twice as long for half a bit is a bad bargain, and their spread has its own two bits.
-The magnitudes are public functions of private weights; the threat model says what that reveals.
+A magnitude is the largest value seen on the samples, with two bits of margin, rounded up to a power of two. Scores
+alone take one and a half: a histogram twice as long for half a bit is a bad bargain, and their spread has its own two
+bits. The magnitudes are public functions of private weights; the threat model says what that reveals.
 """
 
 from __future__ import annotations
@@ -45,9 +45,7 @@ def calibrated(checkpoint: Checkpoint, ranges: Ranges) -> BertRanges:
     embedding = max(ranges.overall("embedding").magnitude, ranges.overall("embedding.centred").magnitude)
     tables = ("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight")
     largest = max(embedding, *(float(np.abs(checkpoint.parameters[t]).max()) for t in tables))
-    return BertRanges(
-        _norm(largest, ranges.overall("embedding.variance")), blocks, _head(checkpoint, ranges)
-    )
+    return BertRanges(_norm(largest, ranges.overall("embedding.variance")), blocks, _head(checkpoint, ranges))
 
 
 def _block(ranges: Ranges, i: int) -> BlockRange:
@@ -82,7 +80,9 @@ def _head(checkpoint: Checkpoint, ranges: Ranges) -> HeadRange:
 
 def default_ranges(shape: BertShape) -> BertRanges:
     """Named defaults for bare shapes: the magnitudes of a well-behaved trained encoder (see docs/protocols.md)."""
-    block = BlockRange(SoftmaxRange(score=6, spread=7, product=8, o=4), v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6))
+    block = BlockRange(
+        SoftmaxRange(score=6, spread=7, product=8, o=4), v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6)
+    )
     return BertRanges((4, -10, -2), (block,) * shape.layers, HeadRange(out=5, dense=5))
 
 
@@ -98,16 +98,12 @@ def widened(ranges: BertRanges, classes: int = 1) -> BertRanges:
 
 def _join(a: BlockRange, b: BlockRange) -> BlockRange:
     s, t = a.softmax, b.softmax
-    softmax = SoftmaxRange(
-        max(s.score, t.score), max(s.spread, t.spread), max(s.product, t.product), max(s.o, t.o)
-    )
+    softmax = SoftmaxRange(max(s.score, t.score), max(s.spread, t.spread), max(s.product, t.product), max(s.o, t.o))
 
     def norm(x: tuple[int, int, int], y: tuple[int, int, int]) -> tuple[int, int, int]:
         return max(x[0], y[0]), min(x[1], y[1]), max(x[2], y[2])
 
-    return BlockRange(
-        softmax, max(a.v, b.v), max(a.up, b.up), norm(a.attention, b.attention), norm(a.output, b.output)
-    )
+    return BlockRange(softmax, max(a.v, b.v), max(a.up, b.up), norm(a.attention, b.attention), norm(a.output, b.output))
 
 
 # ---------------------------------------------------------------------- the owner's integers

@@ -1,10 +1,10 @@
 """One party's run of a plan: prefetch, prepare, evaluate, send and receive, in task groups, joined by bounded queues.
 
-    prepare   messages that depend on no opened value are computed and exchanged
-    online    prefetch  tape to memory, ahead of its use, within a budget of bytes
-              evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in
-              send      the only owner of its direction: frames in plan order, as their openings become ready
-              receive   the only owner of its direction: every frame is compared with the plan before it is used
+prepare   messages that depend on no opened value are computed and exchanged
+online    prefetch  tape to memory, ahead of its use, within a budget of bytes
+          evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in
+          send      the only owner of its direction: frames in plan order, as their openings become ready
+          receive   the only owner of its direction: every frame is compared with the plan before it is used
 """
 
 from __future__ import annotations

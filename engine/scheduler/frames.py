@@ -1,7 +1,8 @@
-"""Frames: the units of transport. Large openings are cut, small ones of a round travel together; both sides know the cut.
+"""Frames: the units of transport. Large openings are cut, small ones of a round travel together; both sides know the
+cut.
 
-A frame holds whole or partial messages of openings of one round, in the order of evaluation, so that packing, sealing and
-the wire overlap with the evaluation of what comes after.
+A frame holds whole or partial messages of openings of one round, in the order of evaluation, so that packing, sealing
+and the wire overlap with the evaluation of what comes after.
 """
 
 from __future__ import annotations

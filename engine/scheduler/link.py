@@ -1,4 +1,5 @@
-"""A channel that speaks frames: control messages and openings, errors of the peer raised as such, what crossed counted."""
+"""A channel that speaks frames: control messages and openings, errors of the peer raised as such, what crossed
+counted."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Link:
         self.sent = {"prepare": 0, "online": 0, "bulk": 0}
 
     def allow(self, payload: int) -> None:
-        """From now on frames may have up to `payload` bytes: what the plan's largest frame, or a bulk transfer, needs."""
+        """From now on frames may have up to `payload` bytes: what the plan's largest frame, or a bulk transfer,
+        needs."""
         self.channel.limit = max(self.channel.limit, payload + HEADER_BYTES)
         self._reader.limit = self.channel.limit - HEADER_BYTES
 

@@ -92,7 +92,8 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """A call with its place in the run: rounds before it, words of each seed before it, bytes of each tape before it."""
+    """A call with its place in the run: rounds before it, words of each seed before it, bytes of each tape before
+    it."""
 
     index: int
     call: Call

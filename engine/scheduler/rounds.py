@@ -1,4 +1,5 @@
-"""Rounds by dataflow depth: an opening's round is 1 + the deepest opening before it; all openings at one depth share it.
+"""Rounds by dataflow depth: an opening's round is 1 + the deepest opening before it; all openings at one depth share
+it.
 
 Also the order in which nodes are evaluated, which is the order of the tape: round by round, critical openings first.
 And which openings are one-way: a party's message that depends on no opened value is sent in the prepare phase.
@@ -17,8 +18,8 @@ _STATIC_SHARE = {"weight_matmul", "weight_gain"}
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """depth[i]: rounds before node i is known; order: evaluation order; static[p][i]: p's share of i needs no opened value;
-    questions[key]: the nodes that a key answers."""
+    """depth[i]: rounds before node i is known; order: evaluation order; static[p][i]: p's share of i needs no opened
+    value; questions[key]: the nodes that a key answers."""
 
     depth: tuple[int, ...]
     order: tuple[int, ...]
@@ -92,7 +93,8 @@ def _static(graph: Graph, party: int) -> tuple[bool, ...]:
 
 def _is_static(node: Node, graph: Graph, party: int, known: list[bool]) -> bool:
     if node.op in _STATIC_SHARE:
-        # Party 1 reads its shares of masks from the tape, which is read in plan order: its part waits for the online phase.
+        # Party 1 reads its shares of masks from the tape, which is read in plan order: its part waits for the online
+        # phase.
         return graph[node.inputs[1]]["owner"] == 1 - party and party == 0
     if node.op == "weight_share" or (node.op == "as_share" and party == 1):
         return True

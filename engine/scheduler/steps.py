@@ -1,7 +1,7 @@
 """A party's work in one segment, cut into steps: what to wait for, what to evaluate, and the opening that it ends in.
 
-A step starts when its own openings are in, never "when the round is over". Nodes that only serve a message which was sent
-in the prepare phase are left out: online, a party does no work for weights that the other one owns.
+A step starts when its own openings are in, never "when the round is over". Nodes that only serve a message which was
+sent in the prepare phase are left out: online, a party does no work for weights that the other one owns.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ __all__ = ["Step", "static_nodes", "steps"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """waits: openings to complete first; nodes: to evaluate in order; forget: values last used here; opening: what it ends
-    in, -1 in the last step, which completes `outputs`, what is revealed to this party."""
+    """waits: openings to complete first; nodes: to evaluate in order; forget: values last used here; opening: what it
+    ends in, -1 in the last step, which completes `outputs`, what is revealed to this party."""
 
     waits: tuple[int, ...]
     nodes: tuple[int, ...]
@@ -40,7 +40,8 @@ def steps(s: Segment, party: int) -> tuple[Step, ...]:
             batch += [index] if index in needed else []
         elif not node.opening and index in needed:
             batch.append(index)
-        if not (node.op == "reveal" and node["to"] == party):  # the receiver adds its own share when the other's arrives
+        receives = node.op == "reveal" and node["to"] == party
+        if not receives:  # a receiver adds its own share when the other's arrives
             dying += [i for i in node.inputs if s.last_use.get(i) == position]
         if node.opening and party in s.opening_of[index].senders:
             out.append(_step(graph, batch, dying, index, opened))

@@ -1,4 +1,5 @@
-"""What ran when: one event for everything that a party did, from an injected clock. Names and sizes only, never values."""
+"""What ran when: one event for everything that a party did, from an injected clock. Names and sizes only, never
+values."""
 
 from __future__ import annotations
 

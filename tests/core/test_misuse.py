@@ -20,13 +20,17 @@ from engine.wires import Masked, Weight, concat
 PAIR = Table("pair", 0, 3, (1, 2))
 
 
-def wire(shape: tuple[int, ...] = (4,), ring: int = 20, bound: int = 1000, scale: int = 4, g: Graph | None = None) -> Masked:
+def wire(
+    shape: tuple[int, ...] = (4,), ring: int = 20, bound: int = 1000, scale: int = 4, g: Graph | None = None
+) -> Masked:
     g = g or Graph("misuse")
     kind = WireType("masked", shape, ring, scale, bound)
     return Masked(g, g.add("input", (), kind, owner=0, name=f"x{len(g)}"))
 
 
-def param(x: Masked, shape: tuple[int, ...], owner: int | str = 1, bound: int = 7, ring: int = 52, scale: int = 4) -> Weight:
+def param(
+    x: Masked, shape: tuple[int, ...], owner: int | str = 1, bound: int = 7, ring: int = 52, scale: int = 4
+) -> Weight:
     return weight(x.graph, f"w{len(x.graph)}", shape, owner=owner, scale=scale, bound=bound, ring=ring)
 
 
@@ -142,7 +146,7 @@ def test_misuse_names_the_line(gate: Callable[[Masked], Any], sentence: str) -> 
     assert file == Path(__file__).name
     assert "\n" not in str(caught.value)
     first = gate.__code__.co_firstlineno
-    inner = {wire.__code__.co_firstlineno + 3, param.__code__.co_firstlineno + 1}
+    inner = {wire.__code__.co_firstlineno + 5, param.__code__.co_firstlineno + 3}
     assert int(line) in {first, first + 2} | inner
 
 

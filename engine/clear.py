@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.basis import Symbol
 from engine.errors import BoundError
 from engine.fss.prg import SeedStream
 from engine.graph import LINEAR, Node
@@ -153,24 +152,25 @@ class _Clear:
 
     def _interval(self, node: Node) -> Words:
         x, m = to_signed(self._point(node), self._node(node.inputs[0]).type.ring), self._node(node.inputs[0]).type.ring
-        lo, hi = node.int("lo"), node.int("hi")
+        lo, hi = node.integer("lo"), node.integer("hi")
         inside = reduce(x.view(U64) - U64(lo % (1 << 64)), m) < U64(hi - lo)
         return inside.astype(U64)
 
     def _equal(self, node: Node) -> Words:
         m = self._node(node.inputs[0]).type.ring
-        return (self._point(node) == U64(node.int("value") % (1 << m))).astype(U64)
+        same = self._point(node) == U64(node.integer("value") % (1 << m))
+        return np.asarray(same).astype(U64)
 
     def _table(self, node: Node, name: str) -> Words:
         m = self._node(node.inputs[0]).type.ring
-        values = np.array(node.ints(name), np.int64)
-        j = reduce(self._point(node) - U64(node.int("first") % (1 << 64)), m)
+        values = np.array(node.integers(name), np.int64)
+        j = reduce(self._point(node) - U64(node.integer("first") % (1 << 64)), m)
         inside = j < U64(len(values))
         return np.where(inside, values[np.minimum(j, U64(len(values) - 1)).astype(np.int64)], 0).view(U64)
 
     def _piece(self, node: Node) -> Words:
         y = self._table(node, "values")
-        bits = self._node(node.inputs[0]).int("rest")
+        bits = self._node(node.inputs[0]).integer("rest")
         return y if not bits else y + self._table(node, "slopes") * self._rest(node.inputs[2], bits)
 
     def _rest(self, wire: int, bits: int) -> Words:
@@ -180,20 +180,20 @@ class _Clear:
     def _counts(self, node: Node) -> Words:
         buckets = node.type.shape[-1]
         at = (self._point(node) + U64(buckets // 2)) % U64(buckets)
-        return (at[..., None] == np.arange(buckets, dtype=U64)).sum(axis=-2, dtype=U64)
+        counted: Words = np.asarray(at[..., None] == np.arange(buckets, dtype=U64)).sum(axis=-2, dtype=U64)
+        return counted
 
     def _poly(self, node: Node) -> Words:
         shape, arrays = node.type.shape, []
-        for i, (kind, bits) in zip(node.inputs, node["operands"], strict=True):  # type: ignore[misc,arg-type]
-            value = self._operand(("", i, int(bits)), str(kind), node.type.ring)  # type: ignore[call-overload]
+        for i, (kind, bits) in zip(node.inputs, node.operands(), strict=True):
+            value = self._operand(i, kind, bits, node.type.ring)
             arrays.append(np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(-1))
-        terms = [(c % (1 << 64), m) for m, c in node["terms"]]  # type: ignore[union-attr,misc,operator]
+        terms = [(c % (1 << 64), m) for m, c in node.terms()]
         out = np.empty(node.type.size, U64)
-        self.kernels.poly(arrays, terms, node.type.ring, out)  # type: ignore[arg-type]
+        self.kernels.poly(arrays, terms, node.type.ring, out)
         return out.reshape(shape)
 
-    def _operand(self, symbol: Symbol, kind: str, out: int) -> Words:
-        _, i, bits = symbol
+    def _operand(self, i: int, kind: str, bits: int, out: int) -> Words:
         if kind == "rest":
             return self._rest(i, bits)
         x, w = self.x[i], self._node(i).type.ring
@@ -220,7 +220,7 @@ _METHODS: dict[str, Callable[[_Clear, Node], Words]] = {
     "input": _Clear._input, "open": _Clear._open, "reveal": _Clear._reveal,
     "add_const": lambda s, n: s._keep(n, constants(n)),
     "add_public": lambda s, n: s._keep(n, s._weight_words(n.inputs[1], n)),
-    "truncate": lambda s, n: s._masked(n, lambda v: v >> U64(n.int("bits"))),
+    "truncate": lambda s, n: s._masked(n, lambda v: v >> U64(n.integer("bits"))),
     "reduce": lambda s, n: s._masked(n, lambda v: reduce(v, n.type.ring)),
     "as_share": lambda s, n: s.x[n.inputs[0]],
     "interval": _Clear._interval, "equal": _Clear._equal, "lookup": lambda s, n: s._table(n, "values"),

@@ -73,7 +73,7 @@ def aes_steps(node: Node, s: Segment) -> int:
     if node.op == "dpf":
         return n * sum(_walks(q, tree_levels(m)) for q in asked)
     if node.op == "leaf":
-        points, words = node.int("points"), 2 if node.int("rest") else 1
+        points, words = node.integer("points"), 2 if node.integer("rest") else 1
         per = sum(_leaves(q, points, words, leaf_levels(m, points)) for q in asked)
         return n * per
     return 0
@@ -81,7 +81,7 @@ def aes_steps(node: Node, s: Segment) -> int:
 
 def _walks(q: Node, levels: int) -> int:
     if q.op == "lookup":
-        return _range(len(q.ints("values")) // 128 + 1 + (len(q.ints("values")) % 128 > 1), levels)
+        return _range(len(q.integers("values")) // 128 + 1 + (len(q.integers("values")) % 128 > 1), levels)
     return (levels + 1) * (2 if q.op == "interval" else 1)
 
 
@@ -92,7 +92,7 @@ def _range(blocks: int, levels: int) -> int:
 
 
 def _leaves(q: Node, points: int, words: int, levels: int) -> int:
-    groups = min(len(q.ints("values")) // (1 << points) + 1, 1 << levels)
+    groups = min(len(q.integers("values")) // (1 << points) + 1, 1 << levels)
     return groups * ((1 << points) * words // 2 or 1) + _range(groups, levels) - groups
 
 

@@ -137,7 +137,7 @@ class _Dealing:
                 table[node.index] = reduce(table[node.inputs[0]], node.type.ring)
 
     def _truncate(self, node: Node) -> None:
-        self.r[node.index] = self.r[node.inputs[0]] >> U64(node.int("bits"))
+        self.r[node.index] = self.r[node.inputs[0]] >> U64(node.integer("bits"))
 
     def _reduce(self, node: Node) -> None:
         self.r[node.index] = reduce(self.r[node.inputs[0]], node.type.ring)
@@ -147,20 +147,20 @@ class _Dealing:
 
     # ------------------------------------------------------------------ openings
     def _input(self, node: Node) -> None:
-        self.r[node.index] = self._words(node, node.int("owner"), node.type.shape, node.type.ring)
+        self.r[node.index] = self._words(node, node.integer("owner"), node.type.shape, node.type.ring)
         self._see(node)
 
     def _open(self, node: Node) -> None:
         if node.type.kind == "bit":
             a, b = (self.streams[p].bits(self._seed(node, p), node.type.shape) for p in (0, 1))
-            self.r[node.index] = a ^ b  # type: ignore[assignment]
+            self.r[node.index] = a ^ b
         else:
             z = self._words(node, 0, node.type.shape, 64) + self._words(node, 1, node.type.shape, 64)
             self.r[node.index] = reduce(z - self._offset(node.inputs[0]), node.type.ring)
         self._see(node)
 
     def _reveal(self, node: Node) -> None:
-        to = node.int("to")
+        to = node.integer("to")
         z = self._words(node, 1 - to, node.type.shape, 64)
         self._write(to, reduce(self._offset(node.inputs[0]) - z, node.type.ring), node.type.ring)
 
@@ -181,11 +181,11 @@ class _Dealing:
         self.sigma[node.index] = sigma.reshape(node.type.shape)
 
     def _leaf(self, node: Node) -> None:
-        m, n, points = node.type.ring, node.type.size, node.int("points")
+        m, n, points = node.type.ring, node.type.size, node.integer("points")
         alpha = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
-        payload = np.ones((n, 2 if node.int("rest") else 1), U64)
-        if node.int("rest"):
-            payload[:, 1] = self.r[node.inputs[1]].reshape(-1) & ring_mask(node.int("rest"))
+        payload = np.ones((n, 2 if node.integer("rest") else 1), U64)
+        if node.integer("rest"):
+            payload[:, 1] = self.r[node.inputs[1]].reshape(-1) & ring_mask(node.integer("rest"))
         roots = [self._words(node, p, (n, 2), 64) for p in (0, 1)]
         cw = np.empty((leaf_levels(m, points), n, 2), U64)
         leaf = np.empty((n, (1 << points) * payload.shape[1]), U64)
@@ -202,7 +202,7 @@ class _Dealing:
                 sink.write(part.view(np.uint8).reshape(-1))
 
     def _onehot(self, node: Node) -> None:
-        buckets, ring = node.int("buckets"), node.type.ring
+        buckets, ring = node.integer("buckets"), node.type.ring
         r = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
         hot0 = self.streams[0].counters(self._seed(node, 0), (r.size, buckets), ring)
         out: NDArray[np.unsignedinteger] = np.empty_like(hot0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,33 @@ from engine.graph import Graph, Shape, WireType, author
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Expr", "Operand"]
+__all__ = ["Arithmetic", "Expr", "Operand"]
+
+
+class Arithmetic(ABC):
+    """What an author may write on an opened value: sums and products that become an `Expr`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def operand(self) -> Expr:
+        """The value as a polynomial of degree one."""
+
+    def __add__(self, other: Any) -> Any:
+        return self.operand() + other
+
+    def __sub__(self, other: Any) -> Any:
+        return self.operand() - other
+
+    def __rsub__(self, other: Any) -> Expr:
+        difference: Expr = self.operand() - other
+        return -difference
+
+    def __mul__(self, other: Any) -> Expr:
+        product: Expr = self.operand() * other
+        return product
+
+    __radd__, __rmul__ = __add__, __mul__
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,7 +110,7 @@ class Expr:
         return self._coerce(other)._combine(self, -1)
 
     def __neg__(self) -> Expr:
-        return 0 - self
+        return self * -1
 
     def __mul__(self, other: Any) -> Expr:
         if isinstance(other, int):

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 from engine.errors import TraceError
 from engine.spec import violation
@@ -100,7 +100,7 @@ class Node:
                 return value
         raise KeyError(name)
 
-    def int(self, name: str) -> int:
+    def integer(self, name: str) -> int:
         value = self[name]
         assert isinstance(value, int)
         return value
@@ -110,10 +110,18 @@ class Node:
         assert isinstance(value, str)
         return value
 
-    def ints(self, name: str) -> tuple[int, ...]:
+    def integers(self, name: str) -> tuple[int, ...]:
         value = self[name]
         assert isinstance(value, tuple)
-        return value  # type: ignore[return-value]
+        return cast("tuple[int, ...]", value)
+
+    def operands(self) -> tuple[tuple[str, int], ...]:
+        """Of a `poly` node: (kind, bits) of every input (see `engine.expr.Operand`)."""
+        return cast("tuple[tuple[str, int], ...]", self["operands"])
+
+    def terms(self) -> tuple[tuple[tuple[int, ...], int], ...]:
+        """Of a `poly` node: (positions of the operands in a product, integer coefficient)."""
+        return cast("tuple[tuple[tuple[int, ...], int], ...]", self["terms"])
 
     @property
     def opening(self) -> bool:

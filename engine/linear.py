@@ -20,7 +20,7 @@ def apply_linear(node: Node, args: Sequence[Words], kernels: Kernels, weight: Wo
 
 def constants(node: Node) -> Words:
     """The public integers of `add_const`, which broadcast along the last axis."""
-    return np.array(node.ints("values"), dtype=np.int64).view(U64)
+    return np.array(node.integers("values"), dtype=np.int64).view(U64)
 
 
 def matmul_words(a: Words, b: np.ndarray[tuple[int, ...], np.dtype[np.generic]], w: int, kernels: Kernels) -> Words:
@@ -36,7 +36,7 @@ def matmul_words(a: Words, b: np.ndarray[tuple[int, ...], np.dtype[np.generic]],
 
 def _slice(node: Node, args: Sequence[Words], *_: object) -> Words:
     index = [slice(None)] * args[0].ndim
-    index[node.int("axis")] = slice(node.int("start"), node.int("stop"))
+    index[node.integer("axis")] = slice(node.integer("start"), node.integer("stop"))
     return args[0][tuple(index)]
 
 
@@ -57,14 +57,14 @@ def _public_gain(_n: Node, args: Sequence[Words], _k: Kernels, weight: Words | N
 _OPS = {
     "add": lambda n, a, k, w: a[0] + a[1],
     "sub": lambda n, a, k, w: a[0] - a[1],
-    "scale": lambda n, a, k, w: a[0] * U64(n.int("factor") % (1 << 64)),
+    "scale": lambda n, a, k, w: a[0] * U64(n.integer("factor") % (1 << 64)),
     "claim": lambda n, a, k, w: a[0],
     "reshape": lambda n, a, k, w: a[0].reshape(n.type.shape),
-    "transpose": lambda n, a, k, w: a[0].transpose(n.ints("axes")),
+    "transpose": lambda n, a, k, w: a[0].transpose(n.integers("axes")),
     "slice": _slice,
-    "concat": lambda n, a, k, w: np.concatenate(a, axis=n.int("axis")),
+    "concat": lambda n, a, k, w: np.concatenate(a, axis=n.integer("axis")),
     "broadcast": lambda n, a, k, w: np.broadcast_to(a[0], n.type.shape),
-    "sum": lambda n, a, k, w: a[0].sum(axis=n.int("axis"), keepdims=True, dtype=U64),
+    "sum": lambda n, a, k, w: a[0].sum(axis=n.integer("axis"), keepdims=True, dtype=U64),
     "suffix_sum": _suffix,
     "public_matmul": _public_matmul,
     "public_gain": _public_gain,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from engine.ring import U64, Words, reduce, to_ring
 
 __all__ = ["DealerParameters", "MaskSource", "Parameters", "PartyParameters", "Small", "mask_weight", "small_integers"]
 
+T = TypeVar("T")
 Small = NDArray[Any]
 
 
@@ -93,7 +94,7 @@ def small_integers(a: NDArray[np.int64]) -> Small:
     return a.astype(np.int32) if top < 1 << 31 else a.view(U64)
 
 
-def _find(table: Mapping[str, Any], name: str, what: str) -> Any:
+def _find(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise InputError(f"the {what} at hand have no '{name}': the model and the plan do not belong together")
     return table[name]

@@ -65,7 +65,7 @@ class PartyCall:
     def opened(self, node: Node, own: NDArray[np.uint8] | None, peer: NDArray[np.uint8] | None) -> None:
         """Both messages are known: x_hat, or this party's output."""
         if node.op == "reveal":
-            if node.int("to") == self.party:
+            if node.integer("to") == self.party:
                 assert peer is not None
                 self._output(node, peer)
             return
@@ -154,7 +154,7 @@ class PartyCall:
         self.values[node.index] = reduce(x + c, node.type.ring) if adds else x
 
     def _truncate(self, node: Node, _tape: ReadTape) -> None:
-        self.values[node.index] = self.values[node.inputs[0]] >> U64(node.int("bits"))
+        self.values[node.index] = self.values[node.inputs[0]] >> U64(node.integer("bits"))
 
     def _reduce(self, node: Node, _tape: ReadTape) -> None:
         self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)
@@ -173,7 +173,7 @@ class PartyCall:
         root = self._words(node, (n, 2), 64)
         asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
         x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
-        outs = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
+        outs: list[NDArray[Any]] = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
         questions = [_question(q) for q in asked]
         for a in range(0, n, SLICE):
             b = min(a + SLICE, n)
@@ -185,24 +185,24 @@ class PartyCall:
             self.values[q.index] = value.reshape(q.type.shape)
 
     def _leaf(self, node: Node, tape: ReadTape) -> None:
-        m, n, points = node.type.ring, node.type.size, node.int("points")
-        levels, words = leaf_levels(m, points), (1 << points) * (2 if node.int("rest") else 1)
+        m, n, points = node.type.ring, node.type.size, node.integer("points")
+        levels, words = leaf_levels(m, points), (1 << points) * (2 if node.integer("rest") else 1)
         cw = tape(16 * n * levels).view(U64).reshape(levels, n, 2)
         leaf = tape(8 * n * words).view(U64).reshape(n, words)
         root = self._words(node, (n, 2), 64)
         x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
-        bits = node.int("rest")
+        bits = node.integer("rest")
         d_hat = np.ascontiguousarray(self.values[node.inputs[1]] & ring_mask(bits)).reshape(-1) if bits else None
         for index in self.call.segment.schedule.questions.get(node.index, ()):
             q, out = self._node(index), np.empty(n, U64)
-            value = np.array(q.ints("values"), np.int64)
-            slope = np.array(q.ints("slopes"), np.int64) if bits else None
-            first, tweak = q.int("first"), Tweak(self.tape_id, self.call.gate(node.index))
+            value = np.array(q.integers("values"), np.int64)
+            slope = np.array(q.integers("slopes"), np.int64) if bits else None
+            first, tweak = q.integer("first"), Tweak(self.tape_id, self.call.gate(node.index))
             self.kernels.leaf_eval(self.party, m, points, root, cw, leaf, tweak, x_hat, d_hat, first, value, slope, out)
             self.values[index] = reduce(out, q.type.ring).reshape(q.type.shape)
 
     def _onehot(self, node: Node, tape: ReadTape) -> None:
-        shape = (*node.type.shape, node.int("buckets"))
+        shape = (*node.type.shape, node.integer("buckets"))
         ring = node.type.ring
         if self.party == 0:
             self.values[node.index] = self.stream.counters(self._seed(node), shape, ring)
@@ -273,11 +273,12 @@ class PartyCall:
         if owner == self.party:
             total = product(_less(self.values[x], share), self.parameters.plain(name))
         else:
-            total = product(self.values[x], self.parameters.share(name, ring)) if owner == "shared" else None
+            total = np.zeros(node.type.shape, U64)
+            if owner == "shared":
+                total = total + product(self.values[x], self.parameters.share(name, ring))
             if share is not None:
-                mine = U64(0) - product(share, self.parameters.masked(name, ring))
-                total = mine if total is None else total + mine
-        self.values[node.index] = np.zeros(node.type.shape, U64) if total is None else reduce(total, ring)
+                total = total - product(share, self.parameters.masked(name, ring))
+        self.values[node.index] = reduce(total, ring)
 
     def _weight_share(self, node: Node, _tape: ReadTape) -> None:
         weight = self._node(node.inputs[0])
@@ -291,7 +292,7 @@ class PartyCall:
         self.values[node.index] = np.broadcast_to(value, node.type.shape)
 
     def _reveal(self, node: Node, tape: ReadTape) -> None:
-        if node.int("to") == self.party:
+        if node.integer("to") == self.party:
             self.values[~node.index] = self._from_tape(tape, (node.type.size,), node.type.ring)
 
 
@@ -302,11 +303,11 @@ def _less(x: Words, share: Words | None) -> Words:
 def _question(node: Node) -> Question:
     match node.op:
         case "interval":
-            return Interval(node.int("lo"), node.int("hi"))
+            return Interval(node.integer("lo"), node.integer("hi"))
         case "equal":
-            return Equal(node.int("value"))
+            return Equal(node.integer("value"))
         case "lookup":
-            return Lookup(node.int("first"), np.array(node.ints("values"), np.int64))
+            return Lookup(node.integer("first"), np.array(node.integers("values"), np.int64))
     raise LocalError(f"'{node.op}' is no question to a DPF")
 
 

@@ -14,6 +14,7 @@ import hashlib
 import os
 import struct
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -79,7 +80,7 @@ class FileTapeWriter:
         self._file.write(data)
 
     def write(self, data: Bytes) -> None:
-        view = memoryview(np.ascontiguousarray(data).view(np.uint8).reshape(-1))
+        view = np.ascontiguousarray(data).view(np.uint8).reshape(-1).data
         self._left -= len(view)
         try:
             self._put(view)
@@ -113,7 +114,7 @@ class FileTapeWriter:
 class TapeReader:
     """A verified tape, read front to back. Memory does not grow with the tape."""
 
-    def __init__(self, source: BinaryIO, where: str, party: int, plan: bytes | None) -> None:
+    def __init__(self, source: BufferedReader, where: str, party: int, plan: bytes | None) -> None:
         self._source, self.where = source, where
         self.header = TapeHeader.decode(source.read(HEADER_BYTES), where)
         self._check(party, plan)
@@ -160,7 +161,7 @@ class TapeReader:
     def read(self, count: int) -> Bytes:
         """The next `count` bytes."""
         out = np.empty(count, np.uint8)
-        if count > self._left or self._source.readinto(memoryview(out)) != count:  # type: ignore[attr-defined]
+        if count > self._left or self._source.readinto(out.data) != count:
             raise TapeError(f"{self.where} ends before its plan does")
         self._left -= count
         return out

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from engine.errors import TraceError
-from engine.expr import Expr, Operand
+from engine.expr import Arithmetic, Expr, Operand
 from engine.graph import Graph, Kind, Node, Shape, WireType, author
 
 __all__ = [
@@ -157,7 +157,7 @@ class Linear(Wire):
         return a._map(op, (b,), ring=min(self.ring, other.ring), bound=self.bound + other.bound)
 
 
-class Masked(Linear):
+class Masked(Arithmetic, Linear):
     """x_hat = x + r mod 2^w, known to both parties."""
 
     __slots__ = ()
@@ -212,14 +212,6 @@ class Masked(Linear):
             return self._plus(other, "sub")
         return self.as_share()._plus(other, "sub") if isinstance(other, Share) else self.operand() - other
 
-    def __mul__(self, other: Any) -> Expr:
-        return self.operand() * other
-
-    def __rsub__(self, other: Any) -> Expr:
-        return other - self.operand()
-
-    __radd__, __rmul__ = __add__, __mul__
-
 
 class Share(Linear):
     """[y]_0 + [y]_1 = y mod 2^w."""
@@ -266,7 +258,7 @@ class AnswerShare(Wire):
         return Answer(self.graph, _open(self, "answer", None, None))
 
 
-class _Value(Wire):
+class _Value(Arithmetic, Wire):
     """An opened value that only polynomials use."""
 
     __slots__ = ()
@@ -274,20 +266,6 @@ class _Value(Wire):
 
     def operand(self) -> Expr:
         return Expr.of(Operand(self._kind, self.index), self.type, self.graph)
-
-    def __add__(self, other: Any) -> Expr:
-        return self.operand() + other
-
-    def __sub__(self, other: Any) -> Expr:
-        return self.operand() - other
-
-    def __rsub__(self, other: Any) -> Expr:
-        return other - self.operand()
-
-    def __mul__(self, other: Any) -> Expr:
-        return self.operand() * other
-
-    __radd__, __rmul__ = __add__, __mul__
 
 
 class Bit(_Value):
@@ -312,7 +290,7 @@ class Answer(_Value):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rest:
+class Rest(Arithmetic):
     """d = (x_hat mod 2^g) - (r mod 2^g): exactly x - 2^g index for the index truncated from the same x_hat."""
 
     wire: Masked
@@ -321,20 +299,6 @@ class Rest:
     def operand(self) -> Expr:
         kind = replace(self.wire.type, bound=(1 << self.bits) - 1)
         return Expr.of(Operand("rest", self.wire.index, self.bits), kind, self.wire.graph)
-
-    def __add__(self, other: Any) -> Expr:
-        return self.operand() + other
-
-    def __sub__(self, other: Any) -> Expr:
-        return self.operand() - other
-
-    def __rsub__(self, other: Any) -> Expr:
-        return other - self.operand()
-
-    def __mul__(self, other: Any) -> Expr:
-        return self.operand() * other
-
-    __radd__, __rmul__ = __add__, __mul__
 
 
 class Weight(Wire):

@@ -38,4 +38,5 @@ class SeedStream:
         """Uniform elements of Z_256 or Z_65536, packed."""
         n = int(np.prod(shape, dtype=np.int64)) * (ring // 8)
         words = self.words(offset, (-(-n // 8),))
-        return words.view(np.uint8)[:n].view(np.uint8 if ring == 8 else np.uint16).reshape(shape)
+        octets = words.view(np.uint8)[:n]
+        return (octets if ring == 8 else octets.view(np.uint16)).reshape(shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.graph import WireType
+from engine.graph import Attr, WireType
 from engine.wires import AnswerShare, BitShare, Masked, Rest, Share, fail
 
 __all__ = ["LEAF_POINTS", "Table", "at_least", "below", "counts", "equal", "interval", "lookup", "piece"]
@@ -91,7 +91,7 @@ def lookup(x: Masked, table: Table, spare: int = 1) -> AnswerShare:
     _check_domain(x, table)
     k = table.bound.bit_length() + 1 + spare
     kind = WireType("answer share", x.shape, k, table.scale, table.bound)
-    attrs = {"table": table.name, "first": table.first, "values": table.values}
+    attrs: dict[str, Attr] = {"table": table.name, "first": table.first, "values": table.values}
     return AnswerShare(x.graph, x.graph.add("lookup", (_key(x), x.index), kind, **attrs))
 
 
@@ -104,12 +104,16 @@ def piece(index: Masked, rest: Rest | None, table: Table, ring: int = 64) -> Sha
     m, points = index.ring, min(LEAF_POINTS, index.ring)
     inputs = (index.index,) if rest is None else (index.index, rest.wire.index)
     bits = 0 if rest is None else rest.bits
-    attrs = {"points": points, "rest": bits}
-    key = index.graph.add("leaf", inputs, WireType("key", index.shape, m), **attrs)
+    key = index.graph.add("leaf", inputs, WireType("key", index.shape, m), points=points, rest=bits)
     bound = table.bound if table.slopes is None else table.bound + max(map(abs, table.slopes)) * ((1 << bits) - 1)
     kind = WireType("share", index.shape, ring, table.scale, bound)
-    attrs2 = {"table": table.name, "first": table.first, "values": table.values, "slopes": table.slopes}
-    return Share(index.graph, index.graph.add("piece", (key, *inputs), kind, **attrs2))
+    entries: dict[str, Attr] = {
+        "table": table.name,
+        "first": table.first,
+        "values": table.values,
+        "slopes": table.slopes,
+    }
+    return Share(index.graph, index.graph.add("piece", (key, *inputs), kind, **entries))
 
 
 def counts(x: Masked, ring: int) -> Share:

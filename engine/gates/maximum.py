@@ -71,7 +71,8 @@ def argmax(x: Masked, ring: int = 32) -> Masked:
 
 def _difference(a: Masked, b: Masked) -> Masked:
     """a - b in the smallest domain that holds it."""
-    return (a - b).narrow()
+    difference: Masked = a - b
+    return difference.narrow()
 
 
 def _pairs(x: Masked) -> tuple[Masked, Masked, Masked | None]:

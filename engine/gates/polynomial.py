@@ -84,17 +84,15 @@ def _check_operand(node: Node, o: Operand, ring: int) -> None:
 @lru_cache(maxsize=4096)
 def _lower(node: Node, rings: tuple[int, ...], sigmas: tuple[int, ...], shapes: tuple[Shape, ...]) -> Lowered:
     w = node.type.ring
-    operands = node["operands"]
-    assert isinstance(operands, tuple)
     forms = [
-        _affine(str(kind), i, int(g), rings[j], sigmas[j], w)  # type: ignore[call-overload]
-        for j, (i, (kind, g)) in enumerate(zip(node.inputs, operands, strict=True))  # type: ignore[misc]
+        _affine(kind, i, g, rings[j], sigmas[j], w)
+        for j, (i, (kind, g)) in enumerate(zip(node.inputs, node.operands(), strict=True))
     ]
     total: dict[tuple[Symbol, ...], Poly] = {}
-    for monomial, c in node["terms"]:  # type: ignore[union-attr,misc]
-        parts: dict[tuple[Symbol, ...], Poly] = {(): {(): c}}  # type: ignore[dict-item]
-        for position in monomial:  # type: ignore[union-attr]
-            parts = _multiply(parts, forms[position])  # type: ignore[index]
+    for monomial, c in node.terms():
+        parts: dict[tuple[Symbol, ...], Poly] = {(): {(): c}}
+        for position in monomial:
+            parts = _multiply(parts, forms[position])
         for public, secret in parts.items():
             _accumulate(total.setdefault(public, {}), secret)
     shape_of = dict(zip(node.inputs, shapes, strict=True))
@@ -161,7 +159,9 @@ def _accumulate(into: Poly, add: Poly) -> None:
 
 
 def _collect(total: dict[tuple[Symbol, ...], Poly], w: int, shapes: dict[int, Shape]) -> Lowered:
-    free, dealt, offset = [], [], []
+    free: list[tuple[int, tuple[Symbol, ...]]] = []
+    dealt: list[Coefficient] = []
+    offset: list[tuple[int, tuple[Symbol, ...]]] = []
     for public in sorted(total):
         poly = {m: c % (1 << w) for m, c in total[public].items() if c % (1 << w)}
         secret = tuple((c, m) for m, c in sorted(poly.items()))

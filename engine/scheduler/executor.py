@@ -172,7 +172,8 @@ class Executor:
             await self._arrived(call, index)
         needs = call.segment.needs
         chunks = {i: await shelf.take() for i in step.nodes if needs[i].tape[self.party]}
-        return await self._on(self._pool, self._work, state, step, chunks)
+        message: Bytes | None = await self._on(self._pool, self._work, state, step, chunks)
+        return message
 
     async def _arrived(self, call: PlannedCall, index: int) -> None:
         opening = call.segment.opening_of[index]
@@ -270,7 +271,7 @@ class _Frames:
         self._ready[call, node] = message
         while self._specs and all((self._specs[0].call, p.node) in self._ready for p in self._specs[0].parts):
             spec = self._specs.popleft()
-            views = [memoryview(self._ready[spec.call, p.node])[p.start : p.stop] for p in spec.parts]
+            views = [self._ready[spec.call, p.node].data[p.start : p.stop] for p in spec.parts]
             for p in spec.parts:
                 if p.stop == self._ready[spec.call, p.node].size:
                     del self._ready[spec.call, p.node]

@@ -155,10 +155,10 @@ def _even(words: int) -> int:
 
 def _opening(node: Node, graph: Graph, s: Schedule) -> Opening:
     if node.op == "input":
-        senders: tuple[int, ...] = (node.int("owner"),)
+        senders: tuple[int, ...] = (node.integer("owner"),)
         static: tuple[int, ...] = ()
     else:
-        candidates = (0, 1) if node.op == "open" else (1 - node.int("to"),)
+        candidates = (0, 1) if node.op == "open" else (1 - node.integer("to"),)
         static = tuple(p for p in candidates if s.static[p][node.inputs[0]])
         senders = tuple(p for p in candidates if p not in static)
     return Opening(node.index, s.depth[node.index], packed_bytes(node.type.size, node.type.ring), senders, static)
@@ -168,23 +168,23 @@ def _need(node: Node, graph: Graph) -> Need:
     n, w = node.type.size, node.type.ring
     match node.op:
         case "input":
-            return Need(seed=(n, 0) if node.int("owner") == 0 else (0, n))
+            return Need(seed=(n, 0) if node.integer("owner") == 0 else (0, n))
         case "open" if node.type.kind == "bit":
             return Need(seed=(-(-n // 64), -(-n // 64)))
         case "open":
             return Need(seed=(n, n))
         case "reveal":
             tape, seed = n * byte_width(w), n
-            return Need((tape, 0), (0, seed)) if node.int("to") == 0 else Need((0, tape), (seed, 0))
+            return Need((tape, 0), (0, seed)) if node.integer("to") == 0 else Need((0, tape), (seed, 0))
         case "dpf":
             cw = 16 * n * (tree_levels(w) + 1)
             return Need((cw, cw), (2 * n, 2 * n))
         case "leaf":
-            words = (1 << node.int("points")) * (2 if node.int("rest") else 1)
-            cw = n * (16 * leaf_levels(w, node.int("points")) + 8 * words)
+            words = (1 << node.integer("points")) * (2 if node.integer("rest") else 1)
+            cw = n * (16 * leaf_levels(w, node.integer("points")) + 8 * words)
             return Need((cw, cw), (2 * n, 2 * n))
         case "onehot":
-            size = n * node.int("buckets") * (w // 8)
+            size = n * node.integer("buckets") * (w // 8)
             return Need((0, size), (-(-size // 8), 0))
         case "mask_share" if node["known"] is None:
             return Need((0, n * byte_width(w)), (n, 0))

@@ -72,7 +72,7 @@ class MaskScript:
         node = planned.segment.graph[index]
         if not isinstance(r, np.ndarray):
             raise LocalError(f"{node.origin}: masks of a wire without dimensions cannot be chosen: give it shape (1,)")
-        party = node.int("owner") if node.op == "input" else 1
+        party = node.integer("owner") if node.op == "input" else 1
         place = self._seeds[party], planned.seed[party] + planned.segment.seed_offset[index][party]
         if node.type.kind == "bit":
             bits = np.packbits(r.astype(np.uint8).reshape(-1) ^ want.astype(np.uint8).reshape(-1), bitorder="little")

@@ -82,11 +82,11 @@ def question_seams(graph: Graph, wire: int) -> list[int]:
 def _ends(node: Node) -> tuple[int, ...]:
     match node.op:
         case "interval":
-            return node.int("lo"), node.int("hi")
+            return node.integer("lo"), node.integer("hi")
         case "equal":
-            return (node.int("value"),)
+            return (node.integer("value"),)
         case "lookup" | "piece":
-            return node.int("first"), node.int("first") + len(node.ints("values"))
+            return node.integer("first"), node.integer("first") + len(node.integers("values"))
     return ()
 
 
@@ -98,6 +98,6 @@ def _shift(graph: Graph, node: Node, wire: int) -> int | None:
     while at.index != wire:
         if at.op not in ("truncate", "reduce"):
             return None
-        shift += at.int("bits") if at.op == "truncate" else 0
+        shift += at.integer("bits") if at.op == "truncate" else 0
         at = graph[at.inputs[0]]
     return shift

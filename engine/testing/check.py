@@ -70,6 +70,7 @@ def check_spec(
 ) -> GateReport:
     """As `check_gate`, of a declared gate; what differs is in the report's `failures`."""
     kernels = kernels or get_kernels()
+    _masked(spec)
     report = GateReport(spec.name, seed)
     batches = _all_points(spec) if exhaustive else _drawn_points(spec, examples, seed)
     for number, batch in enumerate(batches):
@@ -121,10 +122,10 @@ def _all_points(spec: GateSpec) -> Iterator[Points]:
     masks: list[Any] = [range(1 << i.ring) for i in wires]
     if math.prod(map(len, values + masks)) > LARGEST:
         masks = [mask_seams(i.ring) for i in wires]
-    axes: list[NDArray[Any]] = [np.array(v, np.int64) for v in values] + [np.array(m, np.uint64) for m in masks]
-    total = math.prod(map(len, axes))
+    total = math.prod(map(len, values + masks))
     if total > LARGEST:
         raise InputError(f"{spec.name} has {total} cases of value and mask, over {LARGEST}: check a smaller ring")
+    axes: list[NDArray[Any]] = [np.array(v, np.int64) for v in values] + [np.array(m, np.uint64) for m in masks]
     for start in range(0, total, BATCH):
         yield _slice_of(spec, axes, np.arange(start, min(start + BATCH, total)))
 
@@ -179,8 +180,8 @@ class _Batch:
         key = self.rng.bytes(16)
         setup = setup_weights(self.traced.plan, self.weights, self.kernels, key)
         return run_local(
-            self.traced.plan, {f"x{k}": v for k, v in enumerate(self.points.values)}, setup, self.kernels,
-            check=True, seed=self.rng.bytes(16), masks=self._choose, seen=self._seen,
+            self.traced.plan, {f"x{k}": v for k, v in enumerate(self.points.values)}, setup, self.kernels, check=True,
+            seed=self.rng.bytes(16), masks=self._choose, seen=self._seen, clear_kernels=get_kernels("numpy"),
         )  # fmt: skip
 
     def _seen(self, _call: PlannedCall, node: Node, value: Ints) -> None:

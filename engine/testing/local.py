@@ -108,18 +108,19 @@ def run_local(
     seed: bytes | None = None,
     masks: Masks | None = None,
     seen: Seen | None = None,
+    clear_kernels: Kernels | None = None,
 ) -> LocalRun:
     """One run, all three roles, and the prediction of `clear`.
 
     `seed` makes the run repeatable. `masks`, if given, chooses the mask of every input and opening (it is asked in the
     order of evaluation, by call and node); without it they are what the parties' seeds give. `check` and `seen` are
-    those of `clear`."""
+    those of `clear`, which runs on `clear_kernels` if other ones are to judge."""
     kernels = kernels or get_kernels()
     setup = setup or setup_weights(plan, {}, kernels, None if seed is None else _derive(seed, "model key"))
     seed = seed or secrets.token_bytes(16)
     seeds, tape_id = (_derive(seed, "seed 0"), _derive(seed, "seed 1")), _derive(seed, "tape")
     wanted: dict[tuple[int, int], Words] = {}
-    predict = _predictor(plan, kernels, inputs, setup, check, seen)
+    predict = _predictor(plan, clear_kernels or kernels, inputs, setup, check, seen)
     predicted = predict(_remembering(masks, wanted)) if masks is not None else None
 
     (dealing, dealt), (running, ran) = scripted(kernels), scripted(kernels)

@@ -98,7 +98,8 @@ def _opened_bits(spec: GateSpec, y: Any) -> Wire:
         return y.open()
     if isinstance(y, Masked | Share | Bit | Answer):
         return y
-    raise InputError(f"{spec.name} gives a {type(y).__name__}: a gate gives shares, masked wires, bits or answers")
+    kind = type(y).__name__
+    raise InputError(f"{spec.name} gives a value of type {kind}: a gate gives shares, masked wires, bits or answers")
 
 
 def _reveal(spec: GateSpec, graph: Graph, number: int, y: Any) -> int:

@@ -14,16 +14,14 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 from engine.errors import TraceError
-from engine.spec import violation
+from engine.spec import Kind, Shape, WireType, violation
 
 __all__ = ["LINEAR", "OPS", "Attr", "Graph", "Kind", "Node", "Shape", "WireType", "author"]
 
-Shape = tuple[int, ...]
 Attr = int | str | None | tuple["Attr", ...]
-Kind = Literal["masked", "share", "bit share", "bit", "answer share", "answer", "weight", "key", "output"]
 
 # The closed set of operations, with what they take and give. `->` marks the only ones that reach the network.
 OPS: dict[str, str] = {
@@ -50,37 +48,6 @@ LINEAR = frozenset(op for op, what in OPS.items() if what == "linear")
 _HERE = os.path.dirname(__file__)
 _PLUMBING = {os.path.join(_HERE, *name.split("/")) for name in
              ("graph.py", "wires.py", "expr.py", "gates/fss.py", "gates/polynomial.py", "gates/matmul.py")}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class WireType:
-    """What is public about a value: x is a signed integer in Z_(2^ring), stands for x / 2^scale, and |x| <= bound.
-
-    A bound of 2^ring - 1 means any residue: a counter whose value is only meant modulo 2^ring."""
-
-    kind: Kind
-    shape: Shape
-    ring: int
-    scale: int = 0
-    bound: int = 0
-
-    @property
-    def size(self) -> int:
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
-
-    @property
-    def headroom(self) -> int:
-        """Bits that the bound leaves free under the sign bit; negative if the value may wrap, 0 for any residue."""
-        if self.bound == (1 << self.ring) - 1:
-            return 0
-        return self.ring - 1 - self.bound.bit_length()
-
-    def __str__(self) -> str:
-        shape = "x".join(map(str, self.shape)) or "scalar"
-        return f"{self.kind} {shape} ring {self.ring} scale {self.scale} |x| <= {self.bound}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,46 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["Kind", "Shape", "WireType", "violation"]
 
-    from engine.graph import WireType
+Shape = tuple[int, ...]
+Kind = Literal["masked", "share", "bit share", "bit", "answer share", "answer", "weight", "key", "output"]
 
-__all__ = ["violation"]
+
+@dataclass(frozen=True, slots=True)
+class WireType:
+    """What is public about a value: x is a signed integer in Z_(2^ring), stands for x / 2^scale, and |x| <= bound.
+
+    A bound of 2^ring - 1 means any residue: a counter whose value is only meant modulo 2^ring."""
+
+    kind: Kind
+    shape: Shape
+    ring: int
+    scale: int = 0
+    bound: int = 0
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for d in self.shape:
+            n *= d
+        return n
+
+    @property
+    def headroom(self) -> int:
+        """Bits that the bound leaves free under the sign bit; negative if the value may wrap, 0 for any residue."""
+        if self.bound == (1 << self.ring) - 1:
+            return 0
+        return self.ring - 1 - self.bound.bit_length()
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.shape)) or "scalar"
+        return f"{self.kind} {shape} ring {self.ring} scale {self.scale} |x| <= {self.bound}"
+
 
 _LINEAR = r"masked -> masked|share -> share"
 _MOVED = rf"{_LINEAR}|bit -> bit"

@@ -112,7 +112,7 @@ class Linear(Wire):
 
     def slice(self, axis: int, start: int, stop: int) -> Self:
         shape, attrs = self._sliced(axis, start, stop)
-        return self._map("slice", shape=shape, attrs=attrs)
+        return self if shape == self.shape else self._map("slice", shape=shape, attrs=attrs)
 
     def broadcast_to(self, *shape: int) -> Self:
         if broadcast_shapes(self.shape, shape) != shape:

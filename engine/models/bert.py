@@ -7,9 +7,10 @@ into the residual, which is one more product at share level on the same n. 20 ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from engine.gates.gelu import gelu
@@ -30,6 +31,7 @@ F, W = 12, 12  # scales of activations and of weights
 V_SCALE = 11
 WEIGHT, BIAS = 1 << 24, 1 << 40  # bounds of the integers; what flows on is bounded by calibration
 EMBED = 16  # scale of embeddings
+BAND_ROWS, MOST_BANDS = 32, 1  # rows that a band has at least; bands of a batch at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,13 @@ class _Model:
     @property
     def tokens(self) -> int:
         return sum(self.lengths)
+
+    @property
+    def bands(self) -> tuple[tuple[int, int], ...]:
+        """Rows in bands of like size: while a party waits for one band's openings it evaluates another."""
+        count = max(1, min(self.tokens // BAND_ROWS, MOST_BANDS))
+        cuts = [self.tokens * j // count for j in range(count + 1)]
+        return tuple(pairwise(cuts))
 
     @property
     def log_d(self) -> int:
@@ -190,26 +199,35 @@ def _embedded(m: _Model) -> Graph:
 
 
 def _block(m: _Model, i: int) -> Graph:
+    """Everything but k and v is row by row: bands of rows flow through the rounds independently of one another."""
     g, at, d = Graph("block"), m.ranges.blocks[i], m.shape.hidden
     kind = WireType("masked", (m.tokens, d), m.block_ring(i), F, 1 << F + (m.log_d + 1) // 2)
     n = Masked(g, g.add("wire", (), kind))  # (S, D)
     q_ring = at.softmax.score_ring + F + W - Q_SCALE
     v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
-    q = _linear(m, n, "query", d, at.v).open(q_ring).truncate(Q_SCALE)  # (S, D)
-    k = _linear(m, n, "key", d, at.v).open(q_ring).truncate(Q_SCALE)
-    v = _linear(m, n, "value", d, at.v).open(v_ring).truncate(V_SCALE)
-    y_ring = m.residual_ring(at.attention[0])
-    o = _attention(m, q, k, v, at.softmax, y_ring + 14).open().truncate(F)  # (S, D)
-    y = _residual(m, n, "attention", y_ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)
-    n = layer_norm(y, m.norm(at.attention, m.middle_ring(i), y_ring), m.shape.eps, F)
-
-    h = _linear(m, n, "up", m.shape.intermediate, at.up).open(at.up + F + W + 2)  # (S, F)
-    y_ring = m.residual_ring(at.output[0])
-    a = _activation(m, h, y_ring, magnitude(at.up + F + W)).open().truncate(F)
-    y = _residual(m, n, "output", y_ring, at.output[0]) + _linear(m, a, "down", d, at.output[0], biased=False)
-    n = layer_norm(y, m.norm(at.output, m.block_ring(i + 1), y_ring), m.shape.eps, F)
+    rows = [n.slice(0, a, b) for a, b in m.bands]  # (s, D) each, as all that follows
+    q = [_linear(m, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
+    k = concat([_linear(m, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
+    v = concat([_linear(m, x, "value", d, at.v).open(v_ring).truncate(V_SCALE) for x in rows])
+    ring = m.residual_ring(at.attention[0]) + 14
+    o = [_attention(m, band, x, k, v, at.softmax, ring).open().truncate(F) for band, x in zip(m.bands, q, strict=True)]
+    n = concat([_after_attention(m, i, x, y) for x, y in zip(rows, o, strict=True)])
     g.outputs = (n.index,)
     return g
+
+
+def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
+    """Projection, norm, feed-forward layers, norm, of a band: n into the block, o of the attention; n out of the block."""
+    at, d = m.ranges.blocks[i], m.shape.hidden
+    ring = m.residual_ring(at.attention[0])
+    y = _residual(m, n, "attention", ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)
+    n = layer_norm(y, m.norm(at.attention, m.middle_ring(i), ring), m.shape.eps, F)  # (s, D)
+
+    h = _linear(m, n, "up", m.shape.intermediate, at.up).open(at.up + F + W + 2)  # (s, F)
+    ring = m.residual_ring(at.output[0])
+    a = _activation(m, h, ring, magnitude(at.up + F + W)).open().truncate(F)  # (s, F)
+    y = _residual(m, n, "output", ring, at.output[0]) + _linear(m, a, "down", d, at.output[0], biased=False)
+    return layer_norm(y, m.norm(at.output, m.block_ring(i + 1), ring), m.shape.eps, F)  # (s, D)
 
 
 def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
@@ -220,18 +238,29 @@ def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
     return bias(y, _parameter(m, n.graph, f"{name}.shift", (d,), F + W, n.ring), limit)
 
 
-def _attention(m: _Model, q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
-    """Heads of every sequence on their own: no padding, no work between sequences."""
+def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
+    """Rows of a band against the sequences that they belong to: no padding, no work between sequences."""
     h, dh = m.shape.heads, m.shape.head_dim
     parts = []
-    for s, q_i, k_i, v_i in zip(m.lengths, _rows(m, q), _rows(m, k), _rows(m, v), strict=True):
-        q_i = q_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
-        k_t = k_i.reshape(s, h, dh).transpose(1, 2, 0)  # (H, dh, s)
-        v_i = v_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
-        scores = matmul(q_i, k_t, at.score_bound).open(at.score_ring)  # (H, s, s)
+    for (first, last), (start, stop) in _pieces(m, band):
+        q_i = q.slice(0, start - band[0], stop - band[0]).reshape(stop - start, h, dh).transpose(1, 0, 2)  # (H, s, dh)
+        k_t = k.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 2, 0)  # (H, dh, S)
+        v_i = v.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 0, 2)  # (H, S, dh)
+        scores = matmul(q_i, k_t, at.score_bound).open(at.score_ring)  # (H, s, S)
         o = softmax_times(scores, v_i, at, ring)  # (H, s, dh)
-        parts.append(o.transpose(1, 0, 2).reshape(s, h * dh))  # (s, D)
+        parts.append(o.transpose(1, 0, 2).reshape(stop - start, h * dh))  # (s, D)
     return concat(parts)  # type: ignore[no-any-return]
+
+
+def _pieces(m: _Model, band: tuple[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(rows of the sequence, rows of the band within it) for every sequence that the band meets."""
+    first = 0
+    for length in m.lengths:
+        last = first + length
+        start, stop = max(first, band[0]), min(last, band[1])
+        if start < stop:
+            yield (first, last), (start, stop)
+        first = last
 
 
 def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:

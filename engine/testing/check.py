@@ -9,7 +9,7 @@ the seed and the example, and the same call meets it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ from engine.testing.report import GateReport
 from engine.testing.seams import draw_masks, draw_values, mask_seams, question_seams
 from engine.testing.traced import TracedGate, trace
 
-__all__ = ["check_gate", "check_spec"]
+__all__ = ["check_gate", "check_spec", "is_small"]
 
 Ints = NDArray[np.int64]
 BATCH = 1 << 13
@@ -115,17 +115,28 @@ def _drawn_points(spec: GateSpec, examples: int, seed: int) -> Iterator[Points]:
 
 
 # ---------------------------------------------------------------------- all examples
-def _all_points(spec: GateSpec) -> Iterator[Points]:
-    """Every tuple of values with every tuple of masks, or with the masks on the seams if that is too many."""
+def is_small(spec: GateSpec) -> bool:
+    """Whether an exhaustive check is possible."""
+    return math.prod(map(len, _axes(spec))) <= LARGEST
+
+
+def _axes(spec: GateSpec) -> list[Sequence[int]]:
+    """What each element of the inputs and each mask ranges over: all masks, or the seams where all are too many."""
     wires = [i for i in _masked(spec) for _ in range(math.prod(i.shape))]
     values = [range(i.domain[0], i.domain[1] + 1) for i in wires]
-    masks: list[Any] = [range(1 << i.ring) for i in wires]
-    if math.prod(map(len, values + masks)) > LARGEST:
-        masks = [mask_seams(i.ring) for i in wires]
-    total = math.prod(map(len, values + masks))
+    masks = [range(1 << i.ring) for i in wires]
+    if math.prod(map(len, values + masks)) <= LARGEST:
+        return [*values, *masks]
+    return [*values, *(mask_seams(i.ring) for i in wires)]
+
+
+def _all_points(spec: GateSpec) -> Iterator[Points]:
+    ranges = _axes(spec)
+    total = math.prod(map(len, ranges))
     if total > LARGEST:
         raise InputError(f"{spec.name} has {total} cases of value and mask, over {LARGEST}: check a smaller ring")
-    axes: list[NDArray[Any]] = [np.array(v, np.int64) for v in values] + [np.array(m, np.uint64) for m in masks]
+    half = len(ranges) // 2
+    axes = [np.array(r, np.int64 if i < half else np.uint64) for i, r in enumerate(ranges)]
     for start in range(0, total, BATCH):
         yield _slice_of(spec, axes, np.arange(start, min(start + BATCH, total)))
 

@@ -1,7 +1,7 @@
 """How an author declares what his gate takes, so that it can be checked and fuzzed.
 
-    @declare(MaskedInput(ring=20, scale=8, bound=4 << 8), reference=lambda x: x**3, tolerance=2**-6)
-    def cube(x: Masked) -> Share: ...
+@declare(MaskedInput(ring=20, scale=8, bound=4 << 8), reference=lambda x: x**3, tolerance=2**-6)
+def cube(x: Masked) -> Share: ...
 """
 
 from __future__ import annotations

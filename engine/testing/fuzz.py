@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from engine.errors import InputError, RoundelayError
 from engine.kernels.interface import Kernels
-from engine.testing.check import check_spec
+from engine.testing.check import check_spec, is_small
 from engine.testing.declare import GateSpec, spec_of
 from engine.testing.registry import gates
 from engine.testing.report import GateReport
@@ -31,13 +31,18 @@ def fuzz(
 ) -> GateReport:
     """Check the gate called `gate`, or the one that `FILE.py:function` declares, on drawn examples.
 
+    exhaustive: on all values and masks as well, where its inputs are small enough.
+
     Raises InputError where there is no such gate, or it cannot be traced; what a run finds is in the report."""
     if examples < 1:
         raise InputError(f"at least one example is needed, not {examples}")
     spec = find_gate(gate)
 
     def check() -> GateReport:
-        return check_spec(spec, examples=examples, exhaustive=exhaustive, seed=seed, kernels=kernels)
+        drawn = check_spec(spec, examples=examples, seed=seed, kernels=kernels)
+        if not (exhaustive and is_small(spec)):
+            return drawn
+        return drawn.joined(check_spec(spec, exhaustive=True, seed=seed, kernels=kernels))
 
     return check() if gate in gates() else _foreign(gate, check)
 

@@ -238,9 +238,7 @@ def _tournament(x: Real) -> Real:
     while (n := x.shape[-1]) > 1:
         h, k = (n + 1) // 2, n // 2
         wins = x[..., :k] >= x[..., h:]
-        x, place = (
-            np.concatenate([np.where(wins, a[..., :k], a[..., h:]), a[..., k:h]], -1) for a in (x, place)
-        )
+        x, place = (np.concatenate([np.where(wins, a[..., :k], a[..., h:]), a[..., k:h]], -1) for a in (x, place))
     return place
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 __all__ = ["GateReport"]
@@ -29,6 +29,17 @@ class GateReport:
     @property
     def ok(self) -> bool:
         return not self.failures
+
+    def joined(self, other: GateReport) -> GateReport:
+        """Both checks of the same gate as one."""
+        errors = [e for e in (self.max_error, other.max_error) if e is not None]
+        return replace(
+            self,
+            evaluations=self.evaluations + other.evaluations,
+            mismatches=self.mismatches + other.mismatches,
+            max_error=max(errors, default=None),
+            failures=self.failures + other.failures,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -98,9 +98,7 @@ def test_a_wrong_sign_of_an_answer_is_found(kernels: Kernels) -> None:
 
 def test_a_result_off_its_reference_is_found(kernels: Kernels) -> None:
     with pytest.raises(AssertionError, match=r"off the reference by up to 1 in \d+ of 255 examples"):
-        check_gate(
-            lambda x: at_least(x, 1), MaskedInput(8), reference=lambda x: x >= 0, examples=255, kernels=kernels
-        )
+        check_gate(lambda x: at_least(x, 1), MaskedInput(8), reference=lambda x: x >= 0, examples=255, kernels=kernels)
 
 
 def test_a_broken_claim_is_found(kernels: Kernels) -> None:
@@ -219,6 +217,11 @@ def test_fuzz_by_name(kernels: Kernels) -> None:
     assert report.ok and (report.name, report.seed, report.evaluations) == ("gelu", 7, 50)
     assert {"interval", "lookup", "softmax", "layer_norm", "matmul owned by 1"} <= set(names())
     assert find_gate("relu") is gates()["relu"]
+
+
+def test_fuzz_is_exhaustive_where_that_is_possible(kernels: Kernels) -> None:
+    assert fuzz("interval", examples=50, exhaustive=True, kernels=kernels).evaluations == 50 + 127 * 128
+    assert fuzz("gelu", examples=50, exhaustive=True, kernels=kernels).evaluations == 50
 
 
 FILE = '''

@@ -217,7 +217,8 @@ def _block(m: _Model, i: int) -> Graph:
 
 
 def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
-    """Projection, norm, feed-forward layers, norm, of a band: n into the block, o of the attention; n out of the block."""
+    """Projection, norm, feed-forward layers, norm, of a band: n into the block, o of the attention; n out of the
+    block."""
     at, d = m.ranges.blocks[i], m.shape.hidden
     ring = m.residual_ring(at.attention[0])
     y = _residual(m, n, "attention", ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)

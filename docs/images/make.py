@@ -1,0 +1,65 @@
+"""Pictures of real output: python docs/images/make.py [NAME ...] runs the commands again and writes docs/images/NAME.svg."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+HERE = Path(__file__).parent
+PICTURES = {
+    "plan": "roundelay plan minilm --tokens 128",
+    "demo": "roundelay demo",
+}
+
+# rich's own format without its frame of window buttons, and without fonts that a viewer would have to fetch. rich places
+# characters 12.2 apart: at 20.26 px that is what these fonts are wide, so that runs of text meet.
+FORMAT = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: DejaVu Sans Mono, Menlo, Consolas, monospace; font-size: 20.26px; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>
+{lines}
+</defs>
+<rect width="{width}" height="{height}" rx="8" fill="#292929" />
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+def output(command: str) -> str:
+    """What the command prints, errors raised; colours kept."""
+    program, *args = shlex.split(command)
+    environment = {**os.environ, "FORCE_COLOR": "1", "OPENBLAS_NUM_THREADS": "1"}
+    beside = Path(sys.executable).with_name(program)
+    return subprocess.run([beside, *args], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def picture(name: str) -> Path:
+    """Write the picture of one command."""
+    command = PICTURES[name]
+    text = Text.assemble(("$ ", "bold green"), (command, "bold"), "\n", Text.from_ansi(output(command).rstrip()))
+    width = max(line.cell_len for line in text.split())
+    console = Console(record=True, width=width, file=io.StringIO())
+    console.print(text)
+    path = HERE / f"{name}.svg"
+    console.save_svg(str(path), title=command, code_format=FORMAT, unique_id=f"roundelay-{name}")
+    return path
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or PICTURES:
+        print(picture(chosen))

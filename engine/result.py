@@ -64,10 +64,11 @@ class RunResult:
     def of(
         plan: Plan, outputs: list[Array], mine: dict[str, Any], peer: dict[str, Any], deal: float, timeline: Timeline
     ) -> RunResult:
-        """Measured figures of both sides: the client's own report and what the owner's says."""
+        """Measured figures of both sides: the client's own, and those of the owner's report, 0 where it has none."""
 
         def pair(name: str) -> list[int]:
-            return [int(mine[name]), int(peer.get(name, 0))]
+            theirs = peer.get(name)
+            return [int(mine[name]), theirs if type(theirs) is int else 0]
 
         layers = [c.as_dict() for c in by_layer(plan)]
         seconds = {"deal": deal, "prepare": float(mine["prepare"]), "online": float(mine["online"])}

@@ -73,7 +73,13 @@ def _client(
     async def go() -> tuple[Pairing, list[RunResult]]:
         with progress("running", "segments") as bar:
             async with connect(
-                address, home=open_home(home).path, model=model, dealer=at, deadline=deadline, overlap=overlap, progress=bar
+                address,
+                home=open_home(home).path,
+                model=model,
+                dealer=at,
+                deadline=deadline,
+                overlap=overlap,
+                progress=bar,
             ) as session:
                 call = session.embed if what == "embed" else session.classify
                 return session.pairing, [await call(group) for group in groups]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,12 +16,16 @@ import click
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from engine.errors import RoundelayError
+from engine.errors import LocalError, RoundelayError
+from engine.handshake import deliberate
 from engine.home import Home, default_home
 
-__all__ = ["Output", "command", "console", "home_option", "json_option", "progress", "size", "text_errors"]
+__all__ = ["Output", "console", "home_option", "json_option", "progress", "size", "text_errors"]
 
+log = logging.getLogger(__name__)
+INTERRUPTED = 130
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -41,33 +46,31 @@ def text_errors(function: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except RoundelayError as error:
-            _leave(error, error.exit_code)
-        except KeyboardInterrupt:
-            console.print("interrupted")
-            sys.exit(130)
-        except BrokenPipeError:
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:  # whoever read our output has gone, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
+        except KeyboardInterrupt:
+            console.print("interrupted", highlight=False)
+            sys.exit(INTERRUPTED)
+        except Exception as failure:
+            _leave(deliberate(failure), failure)
 
     return wrapped
 
 
-def _leave(error: RoundelayError, code: int) -> NoReturn:
-    console.print(f"[bold red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
-    sys.exit(code)
+def _leave(error: RoundelayError, failure: Exception) -> NoReturn:
+    """One sentence; what went wrong inside the program is logged with -v."""
+    if isinstance(error, LocalError) and error is not failure:
+        log.info("the cause", exc_info=failure)
+    console.print(Text("error:", "bold red"), Text(_one_line(str(error))), soft_wrap=True)
+    sys.exit(error.exit_code)
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
-
-
-def command(group: click.Group, name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Register a command whose errors are sentences."""
-
-    def register(function: Callable[..., Any]) -> click.Command:
-        return group.command(name)(text_errors(function))
-
-    return register
+def _one_line(text: str) -> str:
+    """Without control characters: a peer's sentence or a file's name goes to a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def set_up_logging(verbose: bool) -> None:
@@ -104,7 +107,13 @@ class Output:
 @contextmanager
 def progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, shown when it is a terminal; gives a function (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

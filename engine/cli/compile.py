@@ -10,37 +10,45 @@ from engine.cli.common import Output, json_option, progress, text_errors
 from engine.errors import InputError
 from engine.models.calibrate import calibrated, measured, quantise
 from engine.models.check import run_clear
-from engine.models.compiled import compile_model
+from engine.models.compiled import compile_model, public_of
 from engine.models.text import CALIBRATION_TEXTS, Tokenizer
 from engine.models.weights import load_model
 
-__all__ = ["compile_"]
+__all__ = ["compile_", "read_lines"]
+
+CHECKED = 4
+"""Samples that run through the fixed-point program."""
 
 
 @click.command("compile")
 @click.argument("model")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write.")
-@click.option("--samples", type=click.Path(path_type=Path, dir_okay=False), help="Sample texts, one a line. [default: built in]")
-@click.option("--check/--no-check", default=True, show_default=True, help="Run samples through the fixed-point program.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write."
+)
+@click.option(
+    "--samples", type=click.Path(path_type=Path, dir_okay=False), help="Sample texts, one a line. [default: built in]"
+)
+@click.option(
+    "--check/--no-check", default=True, show_default=True, help="Run samples through the fixed-point program."
+)
 @json_option
 @text_errors
 def compile_(model: str, output: Path, samples: Path | None, check: bool, as_json: bool) -> None:
     """Calibrate MODEL and write its public plan data and the owner's integers.
 
-    MODEL is a Hugging Face folder of the BERT family (config.json, model.safetensors, tokenizer.json), or the short name
-    of an installed package's model, such as minilm. Bounds come from sample texts with a margin of two bits; they are
-    public. Then some samples run through the fixed-point program, where a value beyond its bound is an error.
+    MODEL is a Hugging Face folder of the BERT family (config.json, model.safetensors, tokenizer.json), or the short
+    name of an installed package's model, such as minilm. Bounds come from sample texts with a margin of two bits; they
+    are public. Then some samples run through the fixed-point program, where a value beyond its bound is an error.
     """
     checkpoint = load_model(model)
     texts = read_lines(samples) if samples is not None else list(CALIBRATION_TEXTS)
     with progress("calibrating", "texts") as bar:
         ranges = calibrated(checkpoint, measured(checkpoint, texts, bar))
-    integers = quantise(checkpoint)
-    compiled = compile_model(checkpoint, ranges, integers, output)
-    if check:
+    integers, tokenizer = quantise(checkpoint), Tokenizer(checkpoint)
+    if check:  # before anything is written
         with progress("checking bounds", "texts") as bar:
-            tokenizer = Tokenizer(checkpoint)
-            run_clear(compiled.public, integers, [tokenizer.encode(t) for t in texts[:4]], bar)
+            run_clear(public_of(checkpoint, ranges), integers, [tokenizer.encode(t) for t in texts[:CHECKED]], bar)
+    compiled = compile_model(checkpoint, ranges, integers, output)
     data = {"model": checkpoint.name, "digest": compiled.public.digest, "folder": str(output), "samples": len(texts)}
     text = f"compiled {checkpoint.name} ({compiled.public.digest[:12]}) into {output}, calibrated on {len(texts)} texts"
     Output(as_json).result(data, text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from engine.dealing import DealerService, deal_files
 from engine.errors import InputError
 from engine.home import Home
 from engine.kernels import get_kernels
-from engine.models.compiled import PublicModel
+from engine.models.compiled import read_public
 from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
@@ -59,24 +58,19 @@ def deal(
 
 
 async def _serve(home: Home, address: str, owner: str, clients: tuple[str, ...], out: Output) -> None:
-    shutil.rmtree(home.tapes, ignore_errors=True)  # what nobody fetched before a restart is lost to both sides alike
     options = ChannelOptions(identity=home.identity, peers=(owner, *clients), deadline=60.0)
     async with await open_transport("zeromq").listen(address, options) as listener:
         out.line({"listening": listener.address, "public_key": home.identity.public}, f"dealing at {listener.address}")
-        await DealerService(Home(home.path), owner, clients, get_kernels()).serve(listener)
+        await DealerService(home, owner, clients, get_kernels()).serve(listener)
 
 
 def _to_files(
     home: Home, model: Path, lengths: tuple[int, ...], count: int, output: Path, client: str, out: Output
 ) -> None:
-    path = model / "public.json" if model.is_dir() else model
-    try:
-        public = PublicModel.from_json(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"cannot read a compiled model's public part from {path}") from e
+    public = read_public(model)
     plan, key = public.plan(lengths), home.ledger.model_key(public.digest, client)
     owner_home, client_home = Home(output / "owner"), Home(output / "client")
-    owner_home.ledger.adopt(key)
+    owner_home.put_key(key)
     start = time.perf_counter()
     tapes = []
     with progress("dealing", "segments") as bar:
@@ -89,4 +83,8 @@ def _to_files(
         "folders": [str(output / "client"), str(output / "owner")], "key": key.id,
     }  # fmt: skip
     a, b = plan.tape_bytes
-    out.result(data, f"{count} pair(s) of tapes in {output}: {size(a)} for the client, {size(b)} for the owner, {seconds:.2f} s each")
+    out.result(
+        data,
+        f"{count} {'pair' if count == 1 else 'pairs'} of tapes in {output}: {size(a)} for the client, {size(b)} for "
+        f"the owner, {seconds:.2f} s each",
+    )

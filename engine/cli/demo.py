@@ -1,4 +1,4 @@
-"""`demo`: dealer, model owner and client as three processes on this machine, over CURVE, on real weights and real text."""
+"""`demo`: dealer, model owner and client as three processes on this machine, over CURVE, on real weights and text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def demo(
         console.print("compiling the model and making keys ...")
         report = _run(folder, model, chosen, batch, overlap)
     accuracy = _accuracy(model, chosen, report)
-    data = {k: v for k, v in report.items() if k != "outputs"} | accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
+    data = (
+        {k: v for k, v in report.items() if k != "outputs"} | accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
+    )
     Output(as_json).result(data, _table(chosen, report, accuracy), _verdict(report, accuracy))
     if min(accuracy.cosines) < COSINE:
         sys.exit(6)
@@ -72,7 +74,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 def _of_length(model: str, tokens: int) -> str:
     """A text of exactly this many tokens: words that are one token each."""
     tokenizer = Tokenizer(load_model(model))
-    words = "the house by the sea was quiet and the light on the water changed with the wind all day".split()
+    words = "the house by the sea was quiet and the light on the water changed with the wind".split()  # noqa: SIM905
     text = " ".join(words[i % len(words)] for i in range(tokens - 2))
     if len(tokenizer.encode(text)) != tokens:
         raise LocalError(f"no text of exactly {tokens} tokens could be made for {model}: give texts instead")

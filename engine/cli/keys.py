@@ -25,9 +25,11 @@ def keygen(home: Path | None, as_json: bool) -> None:
 
     An identity that exists is never overwritten.
     """
-    folder = open_home(home).path / "identity"
-    made = identity.create(folder)
-    Output(as_json).result({"public_key": made.public, "folder": str(folder)}, f"public key {made.public}\nkept in {folder}")
+    place = open_home(home)
+    made, folder = place.new_identity(), place.path / "identity"
+    Output(as_json).result(
+        {"public_key": made.public, "folder": str(folder)}, f"public key {made.public}\nkept in {folder}"
+    )
 
 
 @click.command()

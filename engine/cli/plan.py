@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
-from engine.cli.common import Output, json_option, size, text_errors
+from engine.cli.common import Output, json_option, progress, size, text_errors
 from engine.cost import Cost, by_gate, by_layer, plan_cost, total, transcript
 from engine.errors import InputError
 from engine.models.bert import bert
 from engine.models.calibrate import calibrated, default_ranges, measured
-from engine.models.compiled import PublicModel, head_of
+from engine.models.compiled import PUBLIC, PublicModel, public_of, read_public
 from engine.models.shapes import SHAPES
 from engine.models.text import CALIBRATION_TEXTS
 from engine.models.weights import PACKAGES, load_model
+from engine.pairing import weight_list
 from engine.ring import packed_bytes
 from engine.scheduler.plan import Call, Plan, Program
 from engine.testing.fuzz import find_gate
@@ -27,12 +29,18 @@ __all__ = ["plan"]
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--tokens", "lengths", multiple=True, type=int, help="Length of a sequence [default: 128]; several make a batch.")
+@click.option(
+    "--tokens", "lengths", multiple=True, type=int, help="Length of a sequence [default: 128]; several make a batch."
+)
 @click.option("--shape", type=click.Choice(sorted(SHAPES)), help="A bare shape with default bounds, instead of MODEL.")
 @click.option("--weights", type=click.Choice(["owned", "public", "shared"]), default="owned", show_default=True)
-@click.option("--elements", default=1, show_default=True, type=click.IntRange(1), help="Rows, for a gate FILE.py:function.")
+@click.option(
+    "--elements", default=1, show_default=True, type=click.IntRange(1), help="Rows, for a gate FILE.py:function."
+)
 @click.option("--gates", is_flag=True, help="Break every distinct layer down by gate.")
-@click.option("--transcript", "show_transcript", is_flag=True, help="Print the protocol transcript of every distinct segment.")
+@click.option(
+    "--transcript", "show_transcript", is_flag=True, help="Print the protocol transcript of every distinct segment."
+)
 @json_option
 @text_errors
 def plan(
@@ -51,13 +59,15 @@ def plan(
     if (model is None) == (shape is None):
         raise InputError("give either MODEL or --shape")
     sizes = lengths or (128,)
+    public: PublicModel | None = None
+    apart: list[Cost] = []
     if model is not None and not _is_model(model):
-        planned, public, apart = _gate(model, elements), None, []
+        planned = _gate(model, elements)
     elif shape is not None:
-        planned, public, apart = _shape(shape, sizes, weights)
+        planned, apart = _shape(shape, sizes, weights)
     else:
         public = _model(str(model))
-        planned, apart = public.plan(sizes), []
+        planned = public.plan(sizes)
     data = _data(model or str(shape), planned, public, sizes, apart, weights)
     shown: list[Any] = [_table(planned, apart), _totals(planned, data)]
     if gates:
@@ -77,7 +87,7 @@ def _gate(name: str, elements: int) -> Plan:
     return Plan(Program((segment,), (Call(0, name.rpartition(":")[2]),)))
 
 
-def _shape(shape: str, lengths: tuple[int, ...], weights: str) -> tuple[Plan, PublicModel | None, list[Cost]]:
+def _shape(shape: str, lengths: tuple[int, ...], weights: str) -> tuple[Plan, list[Cost]]:
     """The encoder of a bare shape, and the costs that are listed apart."""
     what = SHAPES[shape]
     for n in lengths:
@@ -88,21 +98,15 @@ def _shape(shape: str, lengths: tuple[int, ...], weights: str) -> tuple[Plan, Pu
     apart = [c for c in by_layer(encoder) if not c.name.startswith("layer")]
     if owner != "public":
         apart.insert(0, by_layer(Plan(bert(what, ranges, lengths, owner=owner)))[0])
-    inner = Program(encoder.program.segments, tuple(c for c in encoder.program.calls))
-    return Plan(inner), None, apart
+    return encoder, apart
 
 
 def _model(name: str) -> PublicModel:
-    folder = Path(name)
-    if (folder / "public.json").exists():
-        try:
-            return PublicModel.from_json((folder / "public.json").read_text(), str(folder / "public.json"))
-        except (OSError, UnicodeDecodeError) as e:
-            raise InputError(f"cannot read {folder / 'public.json'}") from e
+    if (Path(name) / PUBLIC).exists():
+        return read_public(Path(name))
     checkpoint = load_model(name)
-    ranges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS)))
-    c = checkpoint
-    return PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels))
+    with progress("calibrating", "texts") as bar:
+        return public_of(checkpoint, calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS), bar)))
 
 
 def _counted(planned: Plan, apart: list[Cost]) -> list[Cost]:
@@ -120,8 +124,9 @@ def _data(
     data = {
         "name": name, "tokens": list(lengths), "weights": weights, "rounds": whole.rounds,
         "rounds_per_layer": [c.rounds for c in layers], "bytes_sent": list(whole.online),
-        "prepare_bytes": list(whole.prepare), "setup_bytes": _setup_bytes(planned), "tape_bytes": list(whole.tape),
-        "aes_steps": whole.aes, "headroom": whole.headroom, "layers": [c.as_dict() for c in lines],
+        "prepare_bytes": list(whole.prepare), "setup_bytes": _setup_bytes(planned, public),
+        "tape_bytes": list(whole.tape), "aes_steps": whole.aes, "headroom": whole.headroom,
+        "layers": [c.as_dict() for c in lines],
         "apart": [c.as_dict() for c in apart], "digest": planned.digest.hex(),
         "gates": {planned.program.segments[i].graph.name + f" {i}": [c.as_dict() for c in by_gate(s)]
                   for i, s in enumerate(planned.program.segments)},
@@ -131,8 +136,10 @@ def _data(
     return data
 
 
-def _setup_bytes(planned: Plan) -> int:
+def _setup_bytes(planned: Plan, public: PublicModel | None) -> int:
     """W_hat, once a model: the masked weights at the width of their masks."""
+    if public is not None:
+        return sum(packed_bytes(math.prod(shape), ring) for _, shape, ring in weight_list(public))
     names: dict[str, int] = {}
     for call in planned.calls:
         for node in call.segment.graph.weights():
@@ -145,7 +152,17 @@ def _row(c: Cost) -> list[str]:
     a, b = c.online
     t, u = c.tape
     room = "" if c.headroom is None else str(c.headroom)
-    return [c.name, str(c.rounds), size(a), size(b), size(sum(c.prepare)), size(t), size(u), f"{c.aes / 1e6:.1f} M", room]
+    return [
+        c.name,
+        str(c.rounds),
+        size(a),
+        size(b),
+        size(sum(c.prepare)),
+        size(t),
+        size(u),
+        f"{c.aes / 1e6:.1f} M",
+        room,
+    ]
 
 
 _COLUMNS = ("", "rounds", "P0 sends", "P1 sends", "in prepare", "tape P0", "tape P1", "AES steps", "head-room")
@@ -166,8 +183,9 @@ def _totals(planned: Plan, data: dict[str, Any]) -> str:
     (a, b), (t, u) = data["bytes_sent"], data["tape_bytes"]
     apart = "; embedding and head apart" if data["apart"] else ""
     return (
-        f"{data['rounds']} rounds; online {size(a + b)} in both directions, {size(sum(data['prepare_bytes']))} in prepare, "
-        f"{size(data['setup_bytes'])} of masked weights once a model; tape {size(t)} (P0), {size(u)} (P1){apart}\n"
+        f"{data['rounds']} rounds; online {size(a + b)} in both directions, {size(sum(data['prepare_bytes']))} in "
+        f"prepare, {size(data['setup_bytes'])} of masked weights once a model; tape {size(t)} (P0), "
+        f"{size(u)} (P1){apart}\n"
         f"plan {planned.digest.hex()[:16]}"
     )
 
@@ -181,5 +199,3 @@ def _gate_tables(planned: Plan) -> list[Table]:
             table.add_row(*_row(c))
         tables.append(table)
     return tables
-
-

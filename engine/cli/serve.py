@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from engine.cli.common import Output, home_option, json_option, open_home, text_errors
+from engine.dealing import dealing
 from engine.errors import InputError
 from engine.home import Home
 from engine.kernels import get_kernels
 from engine.models.compiled import CompiledModel, load_compiled
-from engine.session import OwnerService, dealing
+from engine.owner import OwnerService
 from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
@@ -22,12 +23,16 @@ __all__ = ["serve"]
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--listen", required=True, metavar="ADDRESS", help="Such as tcp://0.0.0.0:7000 or ipc:///run/roundelay.sock.")
+@click.option(
+    "--listen", required=True, metavar="ADDRESS", help="Such as tcp://0.0.0.0:7000 or ipc:///run/roundelay.sock."
+)
 @click.option("--client", "clients", multiple=True, required=True, help="Public key of a client that is let in.")
 @click.option("--dealer", metavar="ADDRESS", help="The dealer's service. [default: tapes from files in --home]")
 @click.option("--dealer-key", help="Public key of the dealer.")
 @click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last.")
-@click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap, to measure the gain.")
+@click.option(
+    "--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap, to measure the gain."
+)
 @click.option("--once", is_flag=True, help="Serve one session, then end.")
 @home_option
 @json_option
@@ -41,13 +46,21 @@ def serve(
         raise InputError("--dealer and --dealer-key go together")
     compiled, place = load_compiled(model), open_home(home)
     peers = tuple(check_public_key(k) for k in clients)
-    open_dealer = None if dealer is None else dealing(dealer, check_public_key(dealer_key or ""), place)
+    open_dealer = (
+        None if dealer is None else dealing(dealer, check_public_key(dealer_key or ""), place, deadline=deadline)
+    )
     service = OwnerService(compiled, place, get_kernels(), open_dealer, overlap, once)
     run(_serve(service, place, compiled, listen, peers, deadline, Output(as_json)))
 
 
 async def _serve(
-    service: OwnerService, home: Home, model: CompiledModel, address: str, peers: tuple[str, ...], deadline: float, out: Output
+    service: OwnerService,
+    home: Home,
+    model: CompiledModel,
+    address: str,
+    peers: tuple[str, ...],
+    deadline: float,
+    out: Output,
 ) -> None:
     options = ChannelOptions(identity=home.identity, peers=peers, deadline=deadline)
     async with await open_transport("zeromq").listen(address, options) as listener:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
-from engine.errors import InputError, LocalError
+from engine.errors import InputError
+from engine.files import private_folder, whole_file
 from engine.gates.softmax import SoftmaxRange
 from engine.models.bert import BertRanges, BlockRange, F, HeadRange, W, bert
 from engine.models.checkpoint import Checkpoint
@@ -34,10 +35,21 @@ from engine.parameters import Small
 from engine.ring import U64
 from engine.scheduler.plan import Plan
 
-__all__ = ["CompiledModel", "PublicModel", "compile_model", "head_of", "load_compiled"]
+__all__ = [
+    "PUBLIC",
+    "TOKENIZER",
+    "CompiledModel",
+    "PublicModel",
+    "compile_model",
+    "head_of",
+    "load_compiled",
+    "public_of",
+    "read_public",
+]
 
 FORMAT = 1
 HEADS = ("mean", "cls", "classify", "none")
+PUBLIC, TOKENIZER, WEIGHTS = "public.json", "tokenizer.json", "weights.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,17 +71,19 @@ class PublicModel:
                 raise InputError(f"a text of {n} tokens is outside the model's 1 to {self.shape.max_positions}")
         if not lengths:
             raise InputError("there is nothing to run: give at least one text")
-        return _plan(self, tuple(lengths))
+        return _plan(self, tuple(int(n) for n in lengths))
 
     def inputs(self, sequences: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-        """The client's private input: one-hot rows of token ids."""
-        ids = np.concatenate([np.asarray(s, np.int64) for s in sequences])
+        """The client's private input: one-hot rows of token ids. Raises InputError for what is no token id."""
+        ids = np.concatenate([np.asarray(s) for s in sequences])
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ((ids >= 0) & (ids < self.shape.vocab)).all():
+            raise InputError(f"token ids are integers from 0 to {self.shape.vocab - 1}, one row a text")
         hot = np.zeros((ids.size, self.shape.vocab), np.int64)
         hot[np.arange(ids.size), ids] = 1
         return {"one-hot tokens": hot}
 
     def results(self, outputs: Mapping[str, NDArray[np.int64]], lengths: Sequence[int]) -> list[NDArray[np.float64]]:
-        """What was revealed, as real numbers: an embedding (of unit length if the model says so), logits, or hidden states."""
+        """What was revealed, as real numbers: an embedding (of length 1 if the model says so), logits, hidden states."""
         return [self._result(outputs[f"output {i}"] / 2.0 ** (F + W), n) for i, n in enumerate(lengths)]
 
     def _result(self, y: NDArray[np.float64], length: int) -> NDArray[np.float64]:
@@ -89,10 +103,8 @@ class PublicModel:
             if data.pop("format") != FORMAT:
                 raise InputError(f"{where} was written by another version: compile the model again")
             model = _public(data)
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise InputError(f"{where} is not a compiled model's public part: {type(e).__name__}") from e
-        if model.head not in HEADS:
-            raise InputError(f"{where} names an unknown head '{model.head}'")
         return model
 
 
@@ -102,14 +114,27 @@ def _plan(model: PublicModel, lengths: tuple[int, ...]) -> Plan:
 
 
 def _public(data: dict[str, Any]) -> PublicModel:
-    ranges = data.pop("ranges")
+    ranges, shape = data.pop("ranges"), BertShape(**_counts(data.pop("shape")))
     blocks = tuple(_block(b) for b in ranges["blocks"])
     head = HeadRange(**{k: _small(v) for k, v in ranges["head"].items()})
-    shape = BertShape(**data.pop("shape"))
-    if len(blocks) != shape.layers:
-        raise ValueError
     labels = tuple(str(x) for x in data.pop("labels"))
-    return PublicModel(shape=shape, ranges=BertRanges(_triple(ranges["embedding"]), blocks, head), labels=labels, **data)
+    model = PublicModel(
+        shape=shape, ranges=BertRanges(_triple(ranges["embedding"]), blocks, head), labels=labels, **data
+    )
+    texts = isinstance(model.name, str) and model.name.isprintable() and re.fullmatch("[0-9a-f]{64}", model.digest)
+    ends = (
+        model.head in HEADS and isinstance(model.normalize, bool) and (model.head == "classify") == (shape.labels > 0)
+    )
+    if not texts or not ends or len(blocks) != shape.layers:
+        raise ValueError
+    return model
+
+
+def _counts(shape: dict[str, Any]) -> dict[str, Any]:
+    """Sizes are whole; BertShape looks at their values."""
+    if any(type(v) is not int for k, v in shape.items() if k not in ("eps", "activation")):
+        raise ValueError
+    return shape
 
 
 def _block(b: dict[str, Any]) -> BlockRange:
@@ -143,51 +168,59 @@ class CompiledModel:
     tokenizer_json: str = dataclasses.field(repr=False)
 
 
+def public_of(checkpoint: Checkpoint, ranges: BertRanges) -> PublicModel:
+    """The public part of a model that is not compiled yet: it has no digest."""
+    c = checkpoint
+    return PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels))
+
+
 def compile_model(
     checkpoint: Checkpoint, ranges: BertRanges, integers: Mapping[str, Small], folder: Path
 ) -> CompiledModel:
-    """Write the compiled model. Raises LocalError if the folder cannot be written."""
-    c = checkpoint
-    public = PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels))
+    """Write the compiled model, over one that may be there. Raises LocalError if the folder cannot be written."""
     salt = secrets.token_bytes(16)
+    public = public_of(checkpoint, ranges)
     public = dataclasses.replace(public, digest=_digest(public, integers, salt))
+    # NumPy arrays are saved as they lie in memory, so a transposed view would land transposed.
+    weights = save({k: np.ascontiguousarray(v) for k, v in integers.items()}, {"salt": salt.hex()})
+    private_folder(folder)
+    with whole_file(folder / WEIGHTS) as w, whole_file(folder / TOKENIZER) as t, whole_file(folder / PUBLIC) as p:
+        w.write(weights)
+        t.write(checkpoint.tokenizer_json.encode())
+        p.write(public.to_json().encode())
+    return CompiledModel(public, integers, checkpoint.tokenizer_json)
+
+
+def read_public(path: Path) -> PublicModel:
+    """The public part of a compiled model, from its folder or its file. Raises InputError."""
+    path = path / PUBLIC if path.is_dir() else path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "public.json").write_text(public.to_json())
-        (folder / "tokenizer.json").write_text(c.tokenizer_json)
-        path = folder / "weights.safetensors"
-        part = folder / "weights.part"
-        part.touch(mode=0o600)
-        # save_file writes arrays as they lie in memory, so a transposed view would land transposed.
-        save_file({k: np.ascontiguousarray(v) for k, v in integers.items()}, part, {"salt": salt.hex()})
-        os.chmod(part, 0o600)
-        os.replace(part, path)
+        return PublicModel.from_json(path.read_text("utf-8"), str(path))
     except OSError as e:
-        raise LocalError(f"cannot write the compiled model to {folder}: {e.strerror}") from e
-    return CompiledModel(public, integers, c.tokenizer_json)
+        raise InputError(f"cannot read {path}: {e.strerror} (`roundelay compile` makes it)") from e
+    except UnicodeDecodeError as e:
+        raise InputError(f"{path} is not a compiled model's public part: it is no text") from e
 
 
 def load_compiled(folder: Path) -> CompiledModel:
     """Read a compiled model and check it against its digest. Raises InputError."""
+    public, path = read_public(folder / PUBLIC), folder / WEIGHTS
     try:
-        public = PublicModel.from_json((folder / "public.json").read_text(), str(folder / "public.json"))
-        tokenizer = (folder / "tokenizer.json").read_text()
-        integers = load_file(folder / "weights.safetensors")
-        salt = _salt(folder / "weights.safetensors")
+        tokenizer = (folder / TOKENIZER).read_text("utf-8")
+        data = path.read_bytes()
+        integers, salt = load(data), _salt(data)
     except OSError as e:
-        raise InputError(f"{folder} is not a compiled model: cannot read {e.filename} (compile one first)") from e
-    except (SafetensorError, UnicodeDecodeError) as e:
-        raise InputError(f"{folder / 'weights.safetensors'} is damaged: compile the model again") from e
+        raise InputError(f"cannot read {e.filename}: {e.strerror} (compile the model again)") from e
+    except (SafetensorError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{path} or {TOKENIZER} is damaged: compile the model again") from e
     if _digest(dataclasses.replace(public, digest=""), integers, salt) != public.digest:
         raise InputError(f"the weights in {folder} do not match its digest: compile the model again")
     return CompiledModel(public, integers, tokenizer)
 
 
-def _salt(path: Path) -> bytes:
-    with open(path, "rb") as f:
-        size = int.from_bytes(f.read(8), "little")
-        header = json.loads(f.read(size))
-    return bytes.fromhex(header.get("__metadata__", {}).get("salt", ""))
+def _salt(data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    return bytes.fromhex(json.loads(data[8 : 8 + size])["__metadata__"]["salt"])
 
 
 def _digest(public: PublicModel, integers: Mapping[str, Small], salt: bytes) -> str:
@@ -196,5 +229,5 @@ def _digest(public: PublicModel, integers: Mapping[str, Small], salt: bytes) -> 
         a = np.ascontiguousarray(integers[name])
         words = a if a.dtype == U64 else a.astype("<i8")
         h.update(f"{name} {a.shape}".encode())
-        h.update(memoryview(words.view(np.uint8).reshape(-1)))
+        h.update(words.view(np.uint8).reshape(-1).data)
     return h.hexdigest()

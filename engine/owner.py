@@ -1,0 +1,125 @@
+"""The model owner's service: pairs clients and serves their runs.
+
+Handshake of a run: the client states version, model, key, lengths, plan and the tapes that it holds; the owner compares
+each, names the tape, or has one dealt; each side verifies its tape, and only then spends it and begins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from engine.dealing import Dealing
+from engine.errors import InputError, PeerError, TapeError
+from engine.handshake import binding, check_request, compare, lengths_of, tape_id_of
+from engine.home import Home
+from engine.kernels.interface import Kernels
+from engine.ledger import ModelKey
+from engine.models.compiled import CompiledModel
+from engine.pairing import send_pairing
+from engine.parameters import PartyParameters
+from engine.run import Settings, open_tape, run_plan
+from engine.scheduler.link import Link
+from engine.scheduler.plan import Plan
+from engine.service import alive, converse, welcome
+from engine.tape import TapeReader
+from engine.transport.channel import Channel, Listener
+
+__all__ = ["OwnerService"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class OwnerService:
+    """Pairs clients with one compiled model and serves their runs. `dealer` is None with tapes from files."""
+
+    model: CompiledModel
+    home: Home
+    kernels: Kernels = field(repr=False)
+    dealer: Dealing | None = None
+    overlap: bool = True
+    once: bool = False
+
+    async def serve(self, listener: Listener) -> None:
+        """Until cancelled, or after one session if `once`."""
+        await welcome(listener, self.session, self.once)
+
+    async def session(self, channel: Channel) -> None:
+        """One client's requests, until it leaves."""
+        await converse(channel, partial(self._answer, channel.peer), "model owner")
+
+    async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> None:
+        want = check_request(message, "owner")
+        if want == "pair":
+            count = await send_pairing(link, self.model, await self._key(peer), self.kernels)
+            log.info("paired with %s: %d bytes of masked weights", peer[:12], count)
+        elif want == "run":
+            await self._run(link, peer, message)
+        else:
+            raise PeerError("the client asks the model owner for something unknown")
+
+    async def _key(self, client: str) -> ModelKey:
+        """The model key of a client: the one at hand, else from the dealer."""
+        digest = self.model.public.digest
+        key = self.home.find_key(digest, client)
+        if key is None and self.dealer is not None:
+            async with self.dealer() as dealer:
+                key = await dealer.key(digest, client)
+            self.home.ledger.adopt(key)
+        if key is None:
+            raise InputError(
+                f"the model owner has no key of model {digest[:12]} for client {client[:12]}: start it with --dealer, "
+                "or bring the dealer's folder owner/ into its home"
+            )
+        return key
+
+    async def _run(self, link: Link, peer: str, message: dict[str, Any]) -> None:
+        public, lengths = self.model.public, lengths_of(message)
+        compare({"model": public.digest}, message, ["model"])
+        key = await self._key(peer)
+        mine = {"model": public.digest, "key": key.id}
+        compare(mine, message, ["key"])
+        plan = public.plan(lengths)
+        mine["plan"] = plan.digest.hex()
+        compare(mine, message, ["plan"])
+        tape = await alive(link, self._tape(message, plan, key.id, lengths))
+        try:
+            name = tape.header.tape.hex()
+            await link.control({**mine, "tape": name})
+            compare({"tape": name}, await link.message("word that the client has its tape"), ["tape"])
+            parameters = PartyParameters(integers=self.model.integers)
+            settings = Settings(overlap=self.overlap)
+            done = await run_plan(link, 1, plan, tape, self.kernels, parameters, self.home, {}, settings)
+        finally:
+            tape.close()
+        await link.control({"done": done.report})
+        log.info(
+            "served a run of %d tokens to %s: %d rounds, %.3f s online",
+            sum(lengths), peer[:12], done.report["rounds"], done.report["online"],
+        )  # fmt: skip
+
+    async def _tape(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> TapeReader:
+        """This side's tape, verified: of a pair that the client holds the other one of, or dealt now."""
+        bound, offered = binding(plan, key), message.get("tapes")
+        held = set(self.home.unspent(1, bound))
+        for name in offered if isinstance(offered, list) else []:
+            if (tape_id := tape_id_of(name)) in held:
+                return await open_tape(self.home, tape_id, 1, bound)
+        if offered and message.get("dealer") is not True:
+            raise TapeError(f"none of the client's {_some(offered)} for this run is here unspent: deal a new pair")
+        if self.dealer is None:
+            raise TapeError(
+                "the model owner takes its tapes from files, and the client has none for this run: deal a pair"
+            )
+        async with self.dealer() as dealer:
+            tape_id = await dealer.deal(self.model.public, plan, key, lengths, self.home)
+        return await open_tape(self.home, tape_id, 1, bound)
+
+
+def _some(offered: Any) -> str:
+    count = len(offered) if isinstance(offered, list) else 0
+    return f"{count} tape{'' if count == 1 else 's'}"

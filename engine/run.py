@@ -1,0 +1,107 @@
+"""One run of a plan by one party: its tape is verified before anything is sent, and spent before it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import LocalError, TapeError
+from engine.home import Home
+from engine.kernels.interface import Kernels
+from engine.meter import PeakMemory
+from engine.parameters import Parameters
+from engine.scheduler.executor import Executor
+from engine.scheduler.link import Link
+from engine.scheduler.plan import Plan
+from engine.scheduler.timeline import Timeline
+from engine.tape import TapeHeader, TapeReader
+
+__all__ = ["Finished", "Progress", "Settings", "open_tape", "run_plan"]
+
+Bytes = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+Integers = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run: progress is told (calls done, of how many); without overlap every round ends in a barrier."""
+
+    progress: Progress | None = None
+    overlap: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Outputs of this party, its measured report (plain JSON), and its timeline."""
+
+    outputs: Integers = field(repr=False)
+    report: dict[str, Any]
+    timeline: Timeline = field(repr=False)
+
+
+async def open_tape(home: Home, tape_id: bytes, party: int, bound: bytes) -> TapeReader:
+    """Verify a tape, every byte of it. A spent one is an error even if its file is still there. Raises TapeError."""
+    name = tape_id.hex()[:12]
+    if home.ledger.spent(tape_id, party):
+        raise TapeError(f"tape {name} was spent already: deal a new one")
+    path = home.tape(tape_id, party)
+    if not path.exists():
+        raise TapeError(
+            f"this side has no tape {name}: both tapes of a pair are needed, bring it here or deal a new pair"
+        )
+    tape = await asyncio.to_thread(TapeReader.open, path, party, bound)
+    if tape.header.tape != tape_id:
+        tape.close()
+        raise TapeError(f"{path} holds another tape than its name says: deal a new one")
+    return tape
+
+
+async def run_plan(
+    link: Link, party: int, plan: Plan, tape: TapeReader, kernels: Kernels, parameters: Parameters, home: Home,
+    inputs: Integers, settings: Settings,
+) -> Finished:  # fmt: skip
+    """Spend the tape, then prepare and run. Its file goes as it is spent: a run that fails cannot be tried again."""
+    counted = _Counted(tape)
+    try:
+        home.ledger.spend(tape.header.tape, party)
+        Path(tape.where).unlink(missing_ok=True)
+        timeline = Timeline()
+        link.rounds, link.sent = set(), {"prepare": 0, "online": 0, "bulk": 0}
+        executor = Executor(
+            plan, party, link, counted, kernels, parameters, inputs, timeline, settings.progress, settings.overlap
+        )
+        with PeakMemory() as peak:
+            start = time.perf_counter()
+            await executor.prepare()
+            ready = time.perf_counter()
+            outputs = await executor.online()
+            stop = time.perf_counter()
+    finally:
+        tape.close()
+    if counted.bytes != tape.header.body:
+        raise LocalError("the run left some of its tape unread: a bug in the engine")
+    report = {
+        "prepare": ready - start, "online": stop - ready, "peak": peak.bytes, "rounds": len(link.rounds),
+        "bytes_sent": link.sent["online"], "prepare_bytes": link.sent["prepare"], "tape_bytes": counted.bytes,
+    }  # fmt: skip
+    return Finished(outputs, report, timeline)
+
+
+class _Counted:
+    """A tape that knows how much of it was read: what is reported is measured, not planned."""
+
+    def __init__(self, tape: TapeReader) -> None:
+        self.header: TapeHeader = tape.header
+        self._tape, self.bytes = tape, 0
+
+    def read(self, count: int) -> Bytes:
+        self.bytes += count
+        return self._tape.read(count)

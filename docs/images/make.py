@@ -1,4 +1,4 @@
-"""Pictures of real output: python docs/images/make.py [NAME ...] runs the commands again and writes docs/images/NAME.svg."""
+"""Pictures of real output: python docs/images/make.py [NAME ...] runs the commands and writes docs/images/NAME.svg."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ PICTURES = {
     "demo": "roundelay demo",
 }
 
-# rich's own format without its frame of window buttons, and without fonts that a viewer would have to fetch. rich places
-# characters 12.2 apart: at 20.26 px that is what these fonts are wide, so that runs of text meet.
+# rich's own format without its frame of window buttons, and without fonts that a viewer would have to fetch.
+# It places characters 12.2 apart: at 20.26 px these fonts are that wide, so that runs of text meet.
 FORMAT = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font-family: DejaVu Sans Mono, Menlo, Consolas, monospace; font-size: 20.26px; }}
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" /></clipPath>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
 {lines}
 </defs>
 <rect width="{width}" height="{height}" rx="8" fill="#292929" />

@@ -83,7 +83,7 @@ class PublicModel:
         return {"one-hot tokens": hot}
 
     def results(self, outputs: Mapping[str, NDArray[np.int64]], lengths: Sequence[int]) -> list[NDArray[np.float64]]:
-        """What was revealed, as real numbers: an embedding (of length 1 if the model says so), logits, hidden states."""
+        """What was revealed, as real numbers: an embedding (of length 1 if so compiled), logits, hidden states."""
         return [self._result(outputs[f"output {i}"] / 2.0 ** (F + W), n) for i, n in enumerate(lengths)]
 
     def _result(self, y: NDArray[np.float64], length: int) -> NDArray[np.float64]:

@@ -160,8 +160,9 @@ class PartyCall:
         self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)
 
     def _as_share(self, node: Node, _tape: ReadTape) -> None:
-        x = self.values[node.inputs[0]]
-        self.values[node.index] = x if self.party == 0 else np.zeros_like(x)
+        # Party 1's part does not depend on x_hat, so that the prepare phase, which has none, can send it.
+        zero = np.zeros(node.type.shape, U64)
+        self.values[node.index] = self.values[node.inputs[0]] if self.party == 0 else zero
 
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node, tape: ReadTape) -> None:

@@ -53,7 +53,7 @@ _SUM = r"(masked )+-> masked|(share )+-> share"
 
 # Kinds of the inputs, an arrow, the kind of the result; a space within a kind is a hyphen here.
 SIGNATURES = {
-    "input": r"-> masked", "wire": r"-> masked", "weight": r"-> weight",
+    "input": r"-> masked", "wire": r"-> masked|-> bit", "weight": r"-> weight",
     "add": _SUM, "sub": _SUM, "concat": _SUM,
     "scale": _LINEAR, "transpose": _LINEAR, "broadcast": _LINEAR, "sum": _LINEAR, "suffix_sum": _LINEAR,
     "claim": _LINEAR, "add_const": _LINEAR, "reshape": _MOVED, "slice": _MOVED,

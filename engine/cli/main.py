@@ -10,7 +10,7 @@ from engine.cli.common import set_up_logging, text_errors
 
 COMMANDS = {
     "demo": "demo", "compile": "compile", "plan": "plan", "keygen": "keys", "pair": "keys", "deal": "deal",
-    "serve": "serve", "embed": "client", "classify": "client", "fuzz": "fuzz",
+    "serve": "serve", "embed": "client", "classify": "client", "fuzz": "fuzz", "bench": "bench",
 }  # fmt: skip
 """Each command's module under engine.cli, imported when it is asked for."""
 

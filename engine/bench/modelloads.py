@@ -1,0 +1,99 @@
+"""Workloads of whole models and blocks: seeded weights that behave like trained ones, or the installed package's own.
+
+Counted are the layers, from the embedded input to the last norm; the input and the reveal (or embedding and head) are
+in the totals. Ranges are calibrated on the very input with the usual margins, so the widths are those of a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from engine.bench.workload import Array, Workload
+from engine.errors import InputError
+from engine.models.bert import BertRanges, F, bert
+from engine.models.calibrate import calibrated, measured, quantise
+from engine.models.checkpoint import Checkpoint, random_checkpoint
+from engine.models.reference import forward
+from engine.models.shapes import SHAPES, BertShape
+from engine.models.taps import Ranges
+from engine.models.text import CALIBRATION_TEXTS, DEMO_TEXTS, Tokenizer
+from engine.models.weights import load_model
+from engine.parameters import Small
+from engine.scheduler.plan import Program
+
+__all__ = ["bert_load", "minilm_load", "private"]
+
+VOCAB = 1024
+"""Rows of the embedding table of a bare shape: it is not part of what is measured."""
+
+
+def bert_load(name: str, shape: str, tokens: int, layers: int | None = None) -> Workload:
+    """A bare shape on the client's own embedded and normalised tokens, to all its hidden states."""
+    full = SHAPES[shape]
+    what = replace(full, layers=layers or full.layers, vocab=VOCAB)
+    check_tokens(name, what, tokens)
+    checkpoint = random_checkpoint(what, 1)
+    ids = np.random.default_rng(tokens).integers(0, VOCAB, tokens)
+    n, hidden, ranges = _observed(checkpoint, ids)
+    program = bert(what, calibrated(checkpoint, ranges), (tokens,), embedding=False, head="none")
+    inputs = {"n": np.rint(n * 2.0**F).astype(np.int64)}
+    layout = f"{what.layers} encoder block{'s' * (what.layers > 1)} of {what.hidden}"
+    phrase = f"{layout}, {tokens} tokens, seeded weights of the owner"
+    return Workload(
+        name, phrase, program, counted(program), inputs, private(program, quantise(checkpoint)), {"output 0": hidden}
+    )
+
+
+def check_tokens(name: str, shape: BertShape, tokens: int) -> None:
+    if not 1 <= tokens <= shape.max_positions:
+        raise InputError(f"{name} takes 1 to {shape.max_positions} tokens, not {tokens}")
+
+
+def _observed(checkpoint: Checkpoint, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Array, Array, Ranges]:
+    """The normalised embedding, the last hidden states and every range of one float64 pass."""
+    ranges, kept = Ranges(), {}
+
+    def tap(name: str, layer: int, array: Array) -> None:
+        ranges(name, layer, array)
+        if name == "embedding.n":
+            kept[name] = array
+
+    hidden = forward(checkpoint, ids, tap)
+    return kept["embedding.n"], hidden, ranges
+
+
+def counted(program: Program) -> tuple[str, ...]:
+    return tuple(c.name for c in program.calls if c.name.startswith("layer"))
+
+
+def private(program: Program, integers: Mapping[str, Small]) -> dict[str, Small]:
+    """The integers that the program asks for."""
+    names = {c.prefix + n.text("name") for c in program.calls for n in program.segments[c.segment].graph.weights()}
+    return {name: integers[name] for name in sorted(names)}
+
+
+# ---------------------------------------------------------------------- real weights
+def minilm_load(name: str, tokens: int) -> Workload:
+    """The installed MiniLM on a text, embedding and pooling included, to the mean of the hidden states."""
+    checkpoint = load_model("minilm")
+    check_tokens(name, checkpoint.config, tokens)
+    ids = _text_of(Tokenizer(checkpoint), tokens)
+    ranges: BertRanges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS)))
+    program = bert(checkpoint.config, ranges, (tokens,), head="mean")
+    hot = np.zeros((tokens, checkpoint.config.vocab), np.int64)
+    hot[np.arange(tokens), ids] = 1
+    pooled = forward(checkpoint, ids).sum(0, keepdims=True)
+    phrase = f"MiniLM (6 blocks of 384) on a text of {tokens} tokens, the owner's real weights"
+    weights = private(program, quantise(checkpoint))
+    return Workload(name, phrase, program, counted(program), {"one-hot tokens": hot}, weights, {"output 0": pooled})
+
+
+def _text_of(tokenizer: Tokenizer, tokens: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A text of that many tokens, special tokens included, repeated and cut."""
+    words = " ".join(DEMO_TEXTS).split()
+    words = [words[i % len(words)] for i in range(tokens // 2 + 1)]
+    ids = tokenizer.encode(" ".join(words))
+    return np.concatenate([ids[: tokens - 1], ids[-1:]]) if tokens > 1 else ids[:1]

@@ -1,0 +1,108 @@
+"""What a benchmark found: per run its times and sizes; over the runs medians and extremes; as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from engine.bench.folder import Job, private_weights
+from engine.bench.workload import Workload
+from engine.cost import Cost, by_layer, total
+from engine.result import Accuracy
+from engine.ring import packed_bytes
+from engine.scheduler.plan import Plan
+
+__all__ = ["BenchReport", "Run"]
+
+Report = dict[str, Any]
+Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. `parties` are the reports of P0 and P1, `dealt` the dealer's."""
+
+    dealt: Report = field(repr=False)
+    parties: tuple[Report, Report] = field(repr=False)
+
+    @staticmethod
+    def of(dealt: Report, parties: Sequence[Report]) -> Run:
+        return Run(dealt, (parties[0], parties[1]))
+
+    def pair(self, name: str) -> list[Any]:
+        return [p[name] for p in self.parties]
+
+    def seconds(self, counted: Sequence[str]) -> dict[str, float]:
+        """Of the slower party; `counted`: from the first to the last event of the counted calls on either side."""
+        spans = [p["calls"][name] for p in self.parties for name in counted]
+        alone = {name: max(self.pair(name)) for name in ("open", "prepare", "online")}
+        return {
+            "deal": self.dealt["deal"], **alone,
+            "counted": max(stop for _, stop in spans) - min(start for start, _ in spans),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """All runs of a workload, and how good the last one's outputs were."""
+
+    workload: Workload
+    plan: Plan
+    job: Job
+    runs: tuple[Run, ...]
+    accuracy: Accuracy
+
+    @property
+    def one_process(self) -> bool:
+        return self.job.transport == "memory"
+
+    @property
+    def counted(self) -> Cost:
+        """Planned figures of the counted calls."""
+        return total("counted", [c for c in by_layer(self.plan) if c.name in self.workload.counted])
+
+    def seconds(self, name: str) -> list[float]:
+        return [r.seconds(self.workload.counted)[name] for r in self.runs]
+
+    def per_party(self, value: Callable[[Report], float]) -> list[list[float]]:
+        """One list a run: [P0, P1], or [both together] where they share a process."""
+        return [[value(p) for p in r.parties[: 1 if self.one_process else 2]] for r in self.runs]
+
+    def medians(self, value: Callable[[Report], float]) -> list[float]:
+        """Over the runs, of each party."""
+        return [median(values) for values in zip(*self.per_party(value), strict=True)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of a result (docs/results.md); what differs between runs is a list, one entry a run."""
+        first, counted = self.runs[0], self.counted
+        names = ("deal", "open", "prepare", "online", "counted")
+        return {
+            "workload": self.workload.name, "what": self.workload.what, "counted_calls": list(self.workload.counted),
+            **asdict(self.job), "runs": len(self.runs), "one_process": self.one_process,
+            "plan": self.plan.digest.hex(), "rounds": first.parties[0]["rounds"],
+            "rounds_per_layer": [c.rounds for c in by_layer(self.plan) if c.name.startswith("layer")],
+            "bytes_sent": first.pair("bytes_sent"), "prepare_bytes": first.pair("prepare_bytes"),
+            "setup_bytes": setup_bytes(self.plan), "tape_bytes": first.pair("tape_bytes"),
+            "counted": {"rounds": counted.rounds, "bytes_sent": list(counted.online),
+                        "prepare_bytes": list(counted.prepare), "tape_bytes": list(counted.tape)},
+            "seconds": {name: self.seconds(name) for name in names},
+            "median_seconds": {name: median(self.seconds(name)) for name in names},
+            "cpu_seconds": {"deal": [r.dealt["cpu"] for r in self.runs],
+                            "prepare": self.per_party(lambda p: p["cpu"]["prepare"]),
+                            "online": self.per_party(lambda p: p["cpu"]["online"])},
+            "peak_anon_bytes": self.per_party(lambda p: p["peak"]),
+            "dealer_peak_anon_bytes": [r.dealt["peak"] for r in self.runs],
+            "kernel_seconds": [r.pair("kernels") for r in self.runs],
+            "lane_seconds": [r.pair("lanes") for r in self.runs],
+            "layers": [c.as_dict() for c in by_layer(self.plan)],
+            **self.accuracy.as_dict(),
+        }  # fmt: skip
+
+
+def setup_bytes(plan: Plan) -> int:
+    """W_hat, sent once a model, at the width of its masks."""
+    rings = private_weights(plan)
+    sizes = {c.call.prefix + n.text("name"): n.type.size for c in plan.calls for n in c.segment.graph.weights()}
+    return sum(packed_bytes(sizes[name], ring) for name, ring in rings.items())

@@ -1,0 +1,114 @@
+"""Runs of a workload: for each a fresh pair of tapes, dealt by a process of its own, then the two parties."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.bench.folder import BenchFolder, Job, bench_folder, read_report
+from engine.bench.report import BenchReport, Run
+from engine.bench.workload import Workload
+from engine.clear import clear
+from engine.errors import LocalError, PeerTimeout
+from engine.kernels import get_kernels
+from engine.scheduler.plan import Plan
+from engine.transport.registry import open_transport
+
+__all__ = ["bench"]
+
+START_SECONDS = 60.0
+RUN_SECONDS = 1800.0
+
+
+def bench(
+    workload: Workload,
+    runs: int = 3,
+    job: Job | None = None,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    check: bool = False,
+) -> BenchReport:
+    """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
+    clear with every bound checked (BoundError). Raises InputError, LocalError."""
+    job = job or Job()
+    open_transport(job.transport)
+    plan = Plan(workload.program)
+    if check:
+        clear(plan, get_kernels(), workload.inputs, workload.weights, check=True)
+    done: list[Run] = []
+    with bench_folder(workload, plan, job, folder) as place:
+        for i in range(runs):
+            done.append(_run(place, job))
+            if progress is not None:
+                progress(i + 1, runs)
+        outputs = place.outputs()
+    return BenchReport(workload, plan, job, tuple(done), workload.accuracy(outputs))
+
+
+def _run(place: BenchFolder, job: Job) -> Run:
+    try:
+        dealt = read_report(_finish(_start("deal", place)))
+        parties = _in_one_process(place) if job.transport == "memory" else _in_two_processes(place)
+        return Run.of(dealt, parties)
+    finally:
+        for tape in place.tapes.glob("*"):
+            tape.unlink()
+
+
+def _in_one_process(place: BenchFolder) -> list[dict[str, Any]]:
+    parties: list[dict[str, Any]] = read_report(_finish(_start("both", place)))["parties"]
+    return parties
+
+
+def _in_two_processes(place: BenchFolder) -> list[dict[str, Any]]:
+    owner = _start("owner", place)
+    client = None
+    try:
+        client = _start("client", place, _listening(owner))
+        asked = _finish(client)
+        return [read_report(asked), read_report(_finish(owner))]
+    finally:
+        for process in (owner, client):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def _start(role: str, place: BenchFolder, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "engine.bench.worker", role, str(place.path), *more]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def _listening(owner: subprocess.Popen[str]) -> str:
+    """The first line that the owner prints."""
+    assert owner.stdout is not None
+    timer = threading.Timer(START_SECONDS, owner.kill)
+    timer.start()
+    line = owner.stdout.readline()
+    timer.cancel()
+    if not line:
+        _finish(owner)
+        raise PeerTimeout(f"the owner's process did not listen within {START_SECONDS:g} s")
+    address: str = json.loads(line)["listening"]
+    return address
+
+
+def _finish(process: subprocess.Popen[str]) -> str:
+    """What the process printed until its end."""
+    try:
+        out, err = process.communicate(timeout=RUN_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise LocalError(f"a run took longer than {RUN_SECONDS:g} s: use fewer --tokens") from None
+    if process.returncode:
+        said = " ".join(err.strip().splitlines()[-2:]) or f"code {process.returncode}"
+        raise LocalError(f"a process of the benchmark failed: {said}")
+    return out

@@ -1,0 +1,100 @@
+"""`bench`: measured times of gates and models on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+from rich.table import Table
+
+from engine.bench.folder import Job
+from engine.bench.report import BenchReport
+from engine.bench.runner import bench as run_bench
+from engine.bench.workloads import WORKLOADS, build_workload
+from engine.cli.common import Output, console, json_option, progress, size, text_errors
+
+__all__ = ["bench"]
+
+
+@click.command(epilog=f"Workloads: {', '.join(WORKLOADS)}.")
+@click.argument("workload")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Each with a fresh pair of tapes.")
+@click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
+@click.option("--transport", default="zeromq", show_default=True, help="zeromq, tcp, memory, or one of your own.")
+@click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
+@click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Where weights and tapes lie meanwhile. [default: the system's temporary folder]",
+)  # fmt: skip
+@json_option
+@text_errors
+def bench(
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, check: bool, folder: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
+
+    Counted are a gate from masked input to opened result, or a model's layers from embedded input to last norm; how
+    input and output travel is in the totals (docs/benchmarks.md). With --transport memory both parties share one
+    process, and so the processor.
+    """
+    built = build_workload(workload, tokens)
+    console.print(f"{built.what} ...", highlight=False)
+    with progress("running", "runs") as bar:
+        report = run_bench(built, runs, Job(transport, overlap), folder, bar, check)
+    Output(as_json).result(report.as_dict(), _costs(report), _times(report), _where(report), _accuracy(report))
+
+
+def _costs(report: BenchReport) -> Table:
+    table = Table("", "rounds", "P0 sends", "P1 sends", "in prepare", "tape P0", "tape P1", title=report.workload.what)
+    c, data = report.counted, report.as_dict()
+    table.add_row("counted", *_cost_cells(c.rounds, c.online, c.prepare, c.tape))
+    whole = (data["rounds"], data["bytes_sent"], data["prepare_bytes"], data["tape_bytes"])
+    table.add_row("whole run", *_cost_cells(*whole), style="dim")
+    return table
+
+
+def _cost_cells(rounds: int, online: Any, prepare: Any, tape: Any) -> list[str]:
+    return [str(rounds), *(size(b) for b in online), size(sum(prepare)), *(size(b) for b in tape)]
+
+
+def _times(report: BenchReport) -> Table:
+    table = Table("", "median", "least", "most", title=f"seconds over {len(report.runs)} runs, {_how(report)}")
+    for name, label in _LABELS.items():
+        values = report.seconds(name)
+        table.add_row(label, *(f"{v:.3f}" for v in (median(values), min(values), max(values))))
+    for phase in ("prepare", "online"):
+        medians = report.medians(lambda p, phase=phase: p["cpu"][phase])  # type: ignore[misc]
+        table.add_row(f"processor, {phase}", " / ".join(f"{v:.3f}" for v in medians))
+    peaks = report.medians(lambda p: p["peak"])
+    table.add_row("peak anonymous memory", " / ".join(size(v) for v in peaks))
+    return table
+
+
+_LABELS = {
+    "deal": "deal", "open": "open tapes", "prepare": "prepare", "online": "online, whole", "counted": "online, counted",
+}  # fmt: skip
+
+
+def _how(report: BenchReport) -> str:
+    sides = "both parties in one process" if report.one_process else f"two processes over {report.job.transport}"
+    return sides + ("" if report.job.overlap else ", a barrier after every round")
+
+
+def _where(report: BenchReport) -> Table:
+    """Processor time by kernel and busy time by lane, online, of the last run."""
+    table = Table("online, last run", "P0", "P1")
+    for kind in ("kernels", "lanes"):
+        sides = report.runs[-1].pair(kind)
+        for name in sorted(set().union(*sides), key=lambda n: -max(s.get(n, 0.0) for s in sides)):
+            table.add_row(f"{kind[:-1]} {name}", *(f"{s.get(name, 0.0):.3f} s" for s in sides))
+        table.add_section()
+    return table
+
+
+def _accuracy(report: BenchReport) -> str:
+    a = report.accuracy
+    return f"error against float64: largest {a.max_error:.3g}, mean {a.mean_error:.3g}; cosine {min(a.cosines):.6f}"

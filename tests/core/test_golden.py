@@ -19,8 +19,10 @@ from engine.gates.maximum import argmax, maximum, stabiliser
 from engine.gates.norm import NormRange, layer_norm
 from engine.gates.reciprocal import rsqrt
 from engine.gates.relu import relu
-from engine.gates.softmax import SoftmaxRange, softmax, softmax_times
+from engine.gates.softmax import SoftmaxRange, softmax
 from engine.graph import Graph, WireType
+from engine.models.bert import BertRanges, BlockRange, HeadRange, bert
+from engine.models.shapes import BertShape
 from engine.scheduler.plan import Call, Plan, Program, Segment, segment
 from engine.wires import Masked, Share
 
@@ -42,10 +44,12 @@ def linear(x: Masked) -> Any:
     return bias(matmul(x, w), b)
 
 
-def attention(x: Masked) -> Any:
-    at = SoftmaxRange()
-    score, v = x.slice(-1, 0, 4), x.slice(-1, 4, 8).reduce(at.product_ring(11))
-    return softmax_times(score.times(1, 20), v.times(1, 11), at)
+def encoder_layer(owner: int | str) -> Segment:
+    """A block of a small encoder on two sequences."""
+    shape = BertShape(layers=1, heads=2, hidden=8, intermediate=16, vocab=30, max_positions=8)
+    block = BlockRange(SoftmaxRange(), 5, 5, (4, -6, 4), (5, -6, 5))
+    ranges = BertRanges((4, -6, 4), (block,), HeadRange(4))
+    return bert(shape, ranges, [3, 1], owner=owner, embedding=False).segments[1]
 
 
 SEGMENTS: dict[str, Callable[[], Segment]] = {
@@ -57,6 +61,8 @@ SEGMENTS: dict[str, Callable[[], Segment]] = {
     "argmax": lambda: one("argmax", 34, 12, 40 << 12, (4, 5), argmax),
     "stabiliser": lambda: one("stabiliser", 34, 20, 60 << 20, (4, 6), lambda x: stabiliser(x, 1, 6)),
     "softmax": lambda: one("softmax", 34, 20, 60 << 20, (4, 6), softmax),
+    "encoder layer, owned weights": lambda: encoder_layer(1),
+    "encoder layer, public weights": lambda: encoder_layer("public"),
     "layer_norm": lambda: one("layer_norm", 50, 24, 8 << 24, (4, 16), lambda y: layer_norm(y, NORM, 1e-5)),
 }
 NORM = NormRange(y=4, centred=4, low=-3, high=8, n=4)

@@ -155,18 +155,18 @@ class Channel(ABC):
         nothing of the message was sent. Raises PeerTimeout, PeerError (the peer is gone), LocalError (message beyond
         the limit, closed channel, two senders).
         """
-        message = joined(parts)
-        if message.nbytes > self._limit:
-            raise LocalError(f"a message of {message.nbytes} bytes exceeds the channel's limit of {self._limit} bytes")
+        size = sum(memoryview(part).nbytes for part in parts)
+        if size > self._limit:
+            raise LocalError(f"a message of {size} bytes exceeds the channel's limit of {self._limit} bytes")
         self._begin("send")
         try:
             async with asyncio.timeout(self.deadline):
-                await self._send(message)
+                await self._send_parts(parts, size)
         except TimeoutError:
-            raise overdue(self.deadline, f"{self.peer} to take a message of {message.nbytes} bytes") from None
+            raise overdue(self.deadline, f"{self.peer} to take a message of {size} bytes") from None
         finally:
             self._busy.discard("send")
-        self._sent = self._sent.plus(message.nbytes)
+        self._sent = self._sent.plus(size)
 
     async def recv(self, what: str = "a message") -> memoryview:
         """The next whole message (read-only bytes); `what` names it in the error if it does not come.
@@ -201,6 +201,10 @@ class Channel(ABC):
         if verb in self._busy:
             raise LocalError(f"two tasks {verb} on one channel at the same time")
         self._busy.add(verb)
+
+    async def _send_parts(self, parts: Sequence[Buffer], size: int) -> None:
+        """As `_send`, for a transport that need not join the parts, `size` bytes together."""
+        await self._send(joined(parts))
 
     @abstractmethod
     async def _send(self, message: memoryview) -> None:

@@ -61,8 +61,8 @@ SEGMENTS: dict[str, Callable[[], Segment]] = {
     "argmax": lambda: one("argmax", 34, 12, 40 << 12, (4, 5), argmax),
     "stabiliser": lambda: one("stabiliser", 34, 20, 60 << 20, (4, 6), lambda x: stabiliser(x, 1, 6)),
     "softmax": lambda: one("softmax", 34, 20, 60 << 20, (4, 6), softmax),
-    "encoder layer, owned weights": lambda: encoder_layer(1),
-    "encoder layer, public weights": lambda: encoder_layer("public"),
+    "encoder_layer_owned": lambda: encoder_layer(1),
+    "encoder_layer_public": lambda: encoder_layer("public"),
     "layer_norm": lambda: one("layer_norm", 50, 24, 8 << 24, (4, 16), lambda y: layer_norm(y, NORM, 1e-5)),
 }
 NORM = NormRange(y=4, centred=4, low=-3, high=8, n=4)

@@ -27,6 +27,7 @@ __all__ = [
     "request",
     "tape_id_of",
     "unhurried",
+    "whereabouts",
 ]
 
 VERSION = 1
@@ -112,6 +113,11 @@ def deliberate(error: BaseException) -> RoundelayError:
     known = [e for e in leaves if isinstance(e, RoundelayError)]
     own = [e for e in known if not isinstance(e, PeerError)]
     return (own or known or [_unforeseen(leaves[0])])[0]
+
+
+def whereabouts(error: BaseException) -> str:
+    """Where an error came from, for a log: files, lines and source, but no message, which might quote a value."""
+    return f"{type(error).__name__}\n" + "".join(traceback.format_tb(error.__traceback__))
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from engine.errors import LocalError
-from engine.handshake import deliberate, unhurried
+from engine.handshake import deliberate, unhurried, whereabouts
 from engine.scheduler.link import Link
 from engine.transport.channel import Channel, Listener
 
@@ -48,7 +48,7 @@ async def converse(channel: Channel, answer: Answer, role: str) -> None:
         error = deliberate(failure)
         log.warning("session with %s ended: %s", peer, error)
         if error is not failure and not isinstance(failure, ExceptionGroup):
-            log.info("the cause", exc_info=failure)
+            log.info("the cause: %s", whereabouts(failure))
         await link.error(f"the {role} failed on its side" if isinstance(error, LocalError) else str(error))
     finally:
         await channel.aclose()

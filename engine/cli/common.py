@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from engine.errors import LocalError, RoundelayError
-from engine.handshake import deliberate
+from engine.handshake import deliberate, whereabouts
 from engine.home import Home, default_home
 
 __all__ = ["Output", "console", "home_option", "json_option", "progress", "size", "text_errors"]
@@ -63,7 +63,7 @@ def text_errors(function: Callable[P, R]) -> Callable[P, R]:
 def _leave(error: RoundelayError, failure: Exception) -> NoReturn:
     """One sentence; what went wrong inside the program is logged with -v."""
     if isinstance(error, LocalError) and error is not failure:
-        log.info("the cause", exc_info=failure)
+        log.info("the cause: %s", whereabouts(failure))
     console.print(Text("error:", "bold red"), Text(_one_line(str(error))), soft_wrap=True)
     sys.exit(error.exit_code)
 

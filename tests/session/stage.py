@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +114,7 @@ class Stage:
         async with served(service.session, client, OWNER, self.options) as channel:
             dealer = None if from_files else self.dealing(client)
             settings, home = Settings(overlap=overlap), self.client(client)
-            session = ClientSession(
-                Link(channel), pairing, home, pairing.parameters(), self.kernels, dealer, settings
-            )
+            session = ClientSession(Link(channel), pairing, home, pairing.parameters(), self.kernels, dealer, settings)
             try:
                 yield session
             finally:
@@ -123,12 +122,14 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def served(session: object, asker: str, server: str, options: ChannelOptions) -> AsyncIterator[Channel]:
+async def served(
+    session: Callable[[Channel], Coroutine[Any, Any, None]], asker: str, server: str, options: ChannelOptions
+) -> AsyncIterator[Channel]:
     """The asker's end of a channel whose other end is served; the service ends before the context does."""
     here, there = memory_pair(options, (asker, server))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(session(there))  # type: ignore[operator]
-        try:
-            yield here
-        finally:
-            await here.aclose()
+    service = asyncio.create_task(session(there))
+    try:
+        yield here
+    finally:
+        await here.aclose()
+        await service

@@ -1,4 +1,4 @@
-"""Runs over a session: results, counters, batches, several runs, several clients, tapes from files and from the service."""
+"""Runs over a session: results, counters, batches, several runs, several clients, tapes from files or service."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_what_cannot_run_is_refused_before_anything_is_sent(
 
 async def test_a_text_in_place_of_a_list_is_refused(stage: Stage) -> None:
     async with stage.session() as session:
-        with pytest.raises(InputError, match="texts are a list"):
+        with pytest.raises(InputError, match=r"texts are a list"):
             await session.embed("a red cat")
-        with pytest.raises(InputError, match="has no classification head: use embed"):
+        with pytest.raises(InputError, match=r"has no classification head: use embed"):
             await session.classify(["a red cat"])

@@ -15,9 +15,10 @@ __all__ = ["file_digest", "private_folder", "whole_file"]
 
 
 def private_folder(path: Path) -> Path:
-    """The folder, made with its parents if need be, entered by its user alone. Raises LocalError."""
+    """The folder; whatever of it has to be made, parents too, is for its user alone. Raises LocalError."""
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in reversed([path, *path.parents]):
+            folder.mkdir(exist_ok=True, mode=0o700)  # unlike parents=True, which gives the mode to the last alone
     except OSError as e:
         raise LocalError(f"cannot make the folder {path}: {e.strerror}") from e
     return path

@@ -49,7 +49,7 @@ class Home:
 
     def new_identity(self) -> Identity:
         """Raises InputError if there is one already."""
-        return identity.create(private_folder(private_folder(self.path) / "identity"))
+        return identity.create(private_folder(self.path / "identity"))
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -61,14 +61,14 @@ class Home:
 
     @cached_property
     def tapes(self) -> Path:
-        return private_folder(private_folder(self.path) / "tapes")
+        return private_folder(self.path / "tapes")
 
     def tape(self, tape_id: bytes, party: int) -> Path:
         return self.tapes / f"{tape_id.hex()}.p{party}"
 
     def waiting(self, client: str) -> Path:
         """Where a dealer keeps what a client has not fetched."""
-        return private_folder(private_folder(self.path) / "waiting" / client)
+        return private_folder(self.path / "waiting" / client)
 
     def unspent(self, party: int, binding: bytes) -> list[bytes]:
         """Ids of the tapes for exactly this run that are still unspent; spent ones that a crash left are removed."""
@@ -93,7 +93,7 @@ class Home:
     # ------------------------------------------------------------------ model keys in files
     def put_key(self, key: ModelKey) -> None:
         """Write a model key for its owner to bring home."""
-        with whole_file(private_folder(private_folder(self.path) / "keys") / f"{key.id}.json") as f:
+        with whole_file(private_folder(self.path / "keys") / f"{key.id}.json") as f:
             f.write(
                 json.dumps({"key": key.id, "model": key.model, "client": key.client, "seed": key.seed.hex()}).encode()
             )

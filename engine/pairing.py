@@ -132,11 +132,11 @@ async def receive_pairing(
     header = await link.message("the model's public part")
     public, key, tokenizer = _header(header)
     folder = home.models / public.digest
-    private_folder(private_folder(home.path) / "models")
+    private_folder(home.models)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        private_folder(private_folder(part) / "hats")
+        private_folder(part / "hats")
         size = await _receive_hats(link, public, part, kernels, progress)
         with whole_file(part / PUBLIC) as f:
             f.write(public.to_json().encode())
@@ -228,7 +228,7 @@ def _pairings(home: Home) -> tuple[list[Pairing], list[Path]]:
             continue  # one that was being written when its process died
         try:
             found.append(_read(folder))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, InputError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError):
             damaged.append(folder)
     return found, damaged
 

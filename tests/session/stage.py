@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.dealing import DealerClient, DealerService, Dealing, deal_files
+from engine.errors import InputError
 from engine.handshake import request
 from engine.home import Home
 from engine.kernels import get_kernels
@@ -23,7 +24,7 @@ from engine.models.checkpoint import Checkpoint, Pooling, random_checkpoint
 from engine.models.compiled import CompiledModel, compile_model
 from engine.models.shapes import BertShape
 from engine.owner import OwnerService
-from engine.pairing import Pairing, receive_pairing
+from engine.pairing import Pairing, find_pairing, receive_pairing
 from engine.run import Settings
 from engine.scheduler.link import Link
 from engine.session import ClientSession
@@ -104,12 +105,18 @@ class Stage:
             await link.bye()
             return result
 
+    async def _paired(self, client: str) -> Pairing:
+        try:
+            return find_pairing(self.client(client), self.model.public.digest)
+        except InputError:
+            return (await self.pair(client))[0]
+
     @contextlib.asynccontextmanager
     async def session(
         self, client: str = CLIENT, owner: OwnerService | None = None, *, from_files: bool = False, overlap: bool = True
     ) -> AsyncIterator[ClientSession]:
         """A paired client's session with the owner."""
-        pairing, _ = await self.pair(client)
+        pairing = await self._paired(client)
         service = owner or self.owner_service(None if from_files else self.dealing(OWNER), overlap=overlap)
         async with served(service.session, client, OWNER, self.options) as channel:
             dealer = None if from_files else self.dealing(client)

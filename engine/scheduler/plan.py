@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from engine.errors import TraceError
 from engine.gates.polynomial import lower
 from engine.graph import Graph, Node
 from engine.kernels.interface import leaf_levels, tree_levels
@@ -113,7 +112,6 @@ class Plan:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        _check_names(program)
         calls: list[PlannedCall] = []
         rounds, seed, tape = 0, (0, 0), (0, 0)
         for i, call in enumerate(program.calls):
@@ -133,18 +131,6 @@ class Plan:
         for c in self.program.calls:
             h.update(f"{c.segment} {c.name} {c.prefix} {c.inputs}\n".encode())
         return h.digest()
-
-
-def _check_names(program: Program) -> None:
-    """Inputs and outputs are handed over by name, so a name means one thing in a whole program."""
-    seen: set[str] = set()
-    for call in program.calls:
-        for node in program.segments[call.segment].graph:
-            if node.op in ("input", "reveal"):
-                name = node.text("name")
-                if name in seen:
-                    raise TraceError(f"{node.origin}: {call.name} uses the name '{name}' a second time")
-                seen.add(name)
 
 
 def segment(graph: Graph) -> Segment:

@@ -10,47 +10,81 @@ namespace {
 
 constexpr int LEAF_BITS = 7;
 
-// A table back to front, in the order of the points that its entries multiply; zeros on both sides, so that whole chunks may be read.
-template <class Entry>
-struct Reversed {
-    static constexpr u64 pad = 32;
-    Array<Entry> entries;
-
-    Reversed() = default;
-    Reversed(const i64* table, u64 size) : entries(size + 2 * pad) {
-        for (u64 j = 0; j < size; ++j) entries[pad + j] = Entry(table[size - 1 - j]);
-    }
-    // sum of table[size - 1 - k] over the set bits `from + k`
-    i64 sum(const u8* bits, u64 from, u64 size) const {
-        const u64 lead = from % 32;
-        return Isa::masked_sum(bits + from / 32 * 4, entries.data() + pad - lead, (lead + size + 31) / 32);
-    }
-};
-
-// A table in the narrowest entries in which it can be summed: no subset sum of a narrow one leaves 32 bits.
+// A table as signed bytes: entry = sum of 256^plane byte, modulo 2^64. Back to front, in the order of the points that its entries
+// multiply, with zeros on both sides, so that whole chunks of 64 are read; once for each of the eight places that the first point may
+// have in a byte of bits, so that every chunk is aligned. Planes whose sum cannot leave 32 bits are added up together.
 struct TableSum {
     u64 back, size;  // the lowest point is x_hat - back
     u64* out;
-    int width = 16;
-    Reversed<i16> entries16;
-    Reversed<i32> entries32;
-    Reversed<i64> entries64;
 
-    TableSum(const Lookup& q, u64 modulus) : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out) {
-        u64 total = 0;
-        for (u64 j = 0; j < size && width < 64; ++j) {
-            const u64 magnitude = q.table[j] < 0 ? u64(0) - u64(q.table[j]) : u64(q.table[j]);
-            total += magnitude;
-            if (magnitude >> 15) width = 32;
-            if (magnitude >> 31 || total >> 31) width = 64;
-        }
-        if (width == 16) entries16 = Reversed<i16>(q.table, size);
-        else if (width == 32) entries32 = Reversed<i32>(q.table, size);
-        else entries64 = Reversed<i64>(q.table, size);
+    TableSum(const Lookup& q, u64 modulus)
+        : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out), chunks_((size + 7 + 63) / 64) {
+        Array<i64> rest(q.table, q.table + q.size);
+        for (bool more = true; more && planes_ < 8; ++planes_) more = peel(rest);
+        if (fits(q)) together_ = planes_;
+        else if (size < 1 << 15) together_ = 2;
+        for (int p = 0; p < planes_; p += together_) add_part(p, planes_ - p < together_ ? planes_ - p : together_);
     }
-    u64 operator()(const u8* bits, u64 from) const {
-        if (width == 16) return u64(entries16.sum(bits, from, size));
-        return u64(width == 32 ? entries32.sum(bits, from, size) : entries64.sum(bits, from, size));
+    // out[i] = sum of table[size - 1 - k] over the set bits `from[i] + k` of bits + i stride
+    void operator()(const u8* bits, std::size_t stride, const u64* from, std::size_t count, u64* totals) const {
+        for (std::size_t i = 0; i < count; ++i) totals[i] = 0;
+        for (const Part& part : parts_) {
+            const auto run = [&](auto sums) {
+                alignas(64) Isa::Lanes lanes[W] = {};
+                alignas(64) i32 sum[W];
+                for (std::size_t i = 0; i < count; ++i)
+                    lanes[i] = sums(bits + i * stride + from[i] / 8, part.copies[from[i] % 8], chunks_);
+                Isa::totals(lanes, sum);
+                for (std::size_t i = 0; i < count; ++i) totals[i] += u64(i64(sum[i])) << (8 * part.plane);
+            };
+            if (part.planes == 1) run(Isa::lane_sums<1>);
+            else if (part.planes == 2) run(Isa::lane_sums<2>);
+            else if (part.planes == 3) run(Isa::lane_sums<3>);
+            else run(Isa::lane_sums<4>);
+        }
+    }
+
+private:
+    struct Part {
+        int plane, planes;
+        Array<i8> bytes;  // [copy][chunk][plane][64]
+        const i8* copies[8];
+    };
+    std::size_t chunks_;
+    int planes_ = 0, together_ = 1;
+    Array<i8> reversed_;  // [plane][entry]
+    Array<Part> parts_;
+
+    static bool fits(const Lookup& q) {  // whether every sum is below 2^31
+        u64 total = 0;
+        for (u64 j = 0; j < q.size && total >> 31 == 0; ++j) {
+            const u64 magnitude = q.table[j] < 0 ? u64(0) - u64(q.table[j]) : u64(q.table[j]);
+            total += magnitude >> 31 ? u64(1) << 31 : magnitude;
+        }
+        return total >> 31 == 0;
+    }
+    bool peel(Array<i64>& rest) {  // the lowest bytes into a new plane; whether anything is left
+        i64 left = 0;
+        reversed_.resize(reversed_.size() + size);
+        for (u64 j = 0; j < size; ++j) {
+            const i8 byte = i8(rest[j]);
+            reversed_[reversed_.size() - 1 - j] = byte;
+            rest[j] = i64(u64(rest[j]) - u64(i64(byte))) >> 8;
+            left |= rest[j];
+        }
+        return left != 0;
+    }
+    void add_part(int plane, int planes) {
+        const std::size_t width = 64 * std::size_t(planes);
+        parts_.push_back({plane, planes, Array<i8>(8 * chunks_ * width + 64), {}});
+        Part& part = parts_.back();
+        for (std::size_t lead = 0; lead < 8; ++lead) {
+            i8* copy = part.bytes.data() + (64 - reinterpret_cast<std::uintptr_t>(part.bytes.data()) % 64) + lead * chunks_ * width;
+            part.copies[lead] = copy;
+            for (std::size_t p = 0; p < std::size_t(planes); ++p)
+                for (std::size_t j = 0; j < size; ++j)
+                    copy[(j + lead) / 64 * width + 64 * p + (j + lead) % 64] = reversed_[(std::size_t(plane) + p) * size + j];
+        }
     }
 };
 
@@ -125,11 +159,19 @@ private:
 
 inline u64 bit_of(const u8* block, u64 p) { return (block[p / 8] >> (p % 8)) & 1; }
 
+// below[p + 64], below[p]: the bits below p in the two words of a block. A branch on p would often be mispredicted.
+struct Below {
+    u64 words[192];
+    constexpr Below() : words{} {
+        for (int i = 0; i < 192; ++i) words[i] = i < 64 ? 0 : i < 128 ? (u64(1) << (i - 64)) - 1 : ~u64(0);
+    }
+};
+constexpr Below below_bits;
+
 inline u64 parity_below(const u8* block, u64 p) {
     u64 word[2];
     std::memcpy(word, block, 16);
-    const u64 low = p < 64 ? word[0] & low_bits(int(p)) : word[0], high = p < 64 ? 0 : word[1] & low_bits(int(p - 64));
-    return Isa::parity(low ^ high);
+    return Isa::parity((word[0] & below_bits.words[p + 64]) ^ (word[1] & below_bits.words[p]));
 }
 
 class Evaluator {
@@ -151,7 +193,6 @@ public:
     }
 
 private:
-    static constexpr std::ptrdiff_t AHEAD = 2 * 4 * W;
     const EvalJob& job_;
     const Plan plan_;
     Array<Place> places_;
@@ -193,8 +234,7 @@ private:
             c.ahead = 0;
             leaf_blocks(keys, c, window.leaves());
             for (const TableSum* sum : window.sums)
-                for (std::size_t i = 0; i < count_; ++i)
-                    emit(*sum, i, (lowest[i] & 127) + ((window.back - sum->back) & plan_.modulus));
+                emit(*sum, [&](std::size_t i) { return (lowest[i] & 127) + ((window.back - sum->back) & plan_.modulus); });
         }
     }
 
@@ -211,10 +251,8 @@ private:
                 places_[k].before[i] = before_[q * W + i];
             }
         if (plan_.sums.empty()) return;
-        for (std::size_t i = 0; i < count_; ++i) {
-            repeat(bits_.data() + i * bit_stride_);
-            for (const TableSum& sum : plan_.sums) emit(sum, i, (c.x_hat[i] - sum.back) & plan_.modulus);
-        }
+        for (std::size_t i = 0; i < count_; ++i) repeat(bits_.data() + i * bit_stride_);
+        for (const TableSum& sum : plan_.sums) emit(sum, [&](std::size_t i) { return (c.x_hat[i] - sum.back) & plan_.modulus; });
     }
 
     void repeat(u8* bits) const {
@@ -246,14 +284,17 @@ private:
         load_group(c.leaf, cw);
         for (u64 q = 0; q < leaves; ++q) {
             for (int g = 0; g < G; ++g) s[g] = nodes_.now[q * G + g];
-            leaf_block(keys.leaf, s, cw, v);
+            stepped(keys.leaf, s, cw, v);
             for (int g = 0; g < G; ++g) Isa::scatter(bits_.data() + B * g * bit_stride_ + 16 * q, std::ptrdiff_t(bit_stride_), v[g]);
         }
     }
 
-    void emit(const TableSum& sum, std::size_t i, u64 from) const {
-        const u64 total = sum(bits_.data() + i * bit_stride_, from);
-        sum.out[at_ + i] = job_.party ? u64(0) - total : total;
+    template <class From>
+    void emit(const TableSum& sum, From from) const {
+        u64 at[W], total[W];
+        for (std::size_t i = 0; i < count_; ++i) at[i] = from(i);
+        sum(bits_.data(), bit_stride_, at, count_, total);
+        for (std::size_t i = 0; i < count_; ++i) sum.out[at_ + i] = job_.party ? u64(0) - total[i] : total[i];
     }
 
     void answer_points(const u64* x_hat) const {

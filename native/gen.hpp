@@ -6,45 +6,66 @@
 namespace roundelay {
 namespace {
 
-// Fills the correction words of W paths and leaves both parties' seeds at the leaf in s0, s1.
+// Fills the correction words of W paths and leaves both parties' seeds at the leaf in s0, s1. With D = s0 xor s1, the same at every
+// level, and h_b = H(s_b) xor a s_b: CW = h_0 xor h_1 xor D, and the next seeds are h_0 xor t(s_0) CW and that xor D.
 inline void generate_path(
     const Isa::Keys& keys, const u64* root0, const u64* root1, const u64* index, int levels, u64* cw_out, std::ptrdiff_t stride,
     V (&s0)[G], V (&s1)[G]) {
-    V h0[G], h1[G], path[G], delta[G];
+    V h0[G], h1[G], path[G], delta[G], after[G];
+    for (int line = 0; line < 2 * W; line += 8) {
+        __builtin_prefetch(root0 + AHEAD + line);
+        __builtin_prefetch(root1 + AHEAD + line);
+    }
     load_roots(root0, 0, s0);
     load_roots(root1, 1, s1);
-    load_path(index, levels, path);
+    load_path(index, path);
     for (int g = 0; g < G; ++g) delta[g] = Isa::exclusive_or(s0[g], s1[g]);
     for (int i = 0; i < levels; ++i) {
-        hash(keys, s0, h0);
-        hash(keys, s1, h1);
+        const V bit = path_bit(i, levels);
+        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(cw_out + i * stride + AHEAD + line, 1);
+        for (int g = 0; g < G; ++g) after[g] = Isa::xor_if(Isa::zero(), Isa::has(path[g], bit), s0[g]);
+        hash(keys, s0, after, h0);
+        for (int g = 0; g < G; ++g) after[g] = Isa::xor_if(Isa::zero(), Isa::has(path[g], bit), s1[g]);
+        hash(keys, s1, after, h1);
         for (int g = 0; g < G; ++g) {
-            const Mask a = Isa::top(path[g]);
-            const V both = Isa::exclusive_or(Isa::exclusive_or(h0[g], h1[g]), delta[g]);
-            const V cw = Isa::xor_if(both, a, delta[g]);  // H(s0) xor H(s1) xor (1 - a) delta
+            const V cw = Isa::exclusive_or(Isa::exclusive_or(h0[g], h1[g]), delta[g]);
             Isa::store(cw_out + i * stride + 2 * B * g, cw);
-            s0[g] = Isa::xor_if(Isa::xor_if(h0[g], a, s0[g]), Isa::odd(s0[g]), cw);
-            s1[g] = Isa::xor_if(Isa::xor_if(h1[g], a, s1[g]), Isa::odd(s1[g]), cw);
-            path[g] = Isa::twice(path[g]);
+            s0[g] = Isa::xor_if(h0[g], Isa::odd(s0[g]), cw);
+            s1[g] = Isa::exclusive_or(s0[g], delta[g]);
         }
     }
 }
 
-// Arrays of W for one group: outputs are copied out afterwards, so that a tail needs no code of its own.
+// One group of W instances. A shorter one is copied into arrays of W, and its correction words out of one.
 struct GenGroup {
-    u64 alpha[W], index[W], root0[2 * W], root1[2 * W], cw[2 * W * MAX_LEVELS];
-    std::size_t count;
+    u64 alpha[W], index[W];
+    const u64 *root0, *root1;
+    std::size_t at, count;
 
-    GenGroup(const u64* a, const u64* r0, const u64* r1, int point_bits, std::size_t n) : alpha{}, root0{}, root1{}, count(n) {
-        std::memcpy(alpha, a, 8 * n);
-        std::memcpy(root0, r0, 16 * n);
-        std::memcpy(root1, r1, 16 * n);
+    GenGroup(const u64* a, const u64* r0, const u64* r1, int point_bits, std::size_t first, std::size_t n)
+        : alpha{}, root0(r0 + 2 * first), root1(r1 + 2 * first), at(first), count(n) {
+        std::memcpy(alpha, a + first, 8 * n);
+        if (count < W) {
+            root0 = copy(root0, roots_[0]);
+            root1 = copy(root1, roots_[1]);
+        }
         for (int i = 0; i < W; ++i) index[i] = alpha[i] >> point_bits;
     }
+    GenGroup(const GenGroup&) = delete;
 
-    void run(const Isa::Keys& keys, const Levels<u64>& out, std::size_t at, V (&s0)[G], V (&s1)[G]) {
-        generate_path(keys, root0, root1, index, out.count, cw, 2 * W, s0, s1);
-        for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride + 2 * at, cw + 2 * W * i, 16 * count);
+    void run(const Isa::Keys& keys, const Levels<u64>& out, V (&s0)[G], V (&s1)[G]) {
+        if (count == W) return generate_path(keys, root0, root1, index, out.count, out.data + 2 * at, out.stride, s0, s1);
+        Array<u64> cw(std::size_t(2 * W * out.count));
+        generate_path(keys, root0, root1, index, out.count, cw.data(), 2 * W, s0, s1);
+        for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride + 2 * at, cw.data() + 2 * W * i, 16 * count);
+    }
+
+private:
+    u64 roots_[2][2 * W];
+    const u64* copy(const u64* from, u64* to) const {
+        std::memset(to, 0, 16 * W);
+        std::memcpy(to, from, 16 * count);
+        return to;
     }
 };
 
@@ -55,9 +76,9 @@ inline u64 equal_mask(u64 a, u64 b) {  // all ones if a = b
 
 inline void dpf_gen(const GenJob& job) {
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
-        GenGroup group(job.alpha + at, job.root0 + 2 * at, job.root1 + 2 * at, 7, count);
+        GenGroup group(job.alpha, job.root0, job.root1, 7, at, count);
         V s0[G], s1[G], v0[G], v1[G];
-        group.run(keys.node, job.cw, at, s0, s1);
+        group.run(keys.node, job.cw, s0, s1);
         u64 hot[2 * W], leaf[2 * W], value[2 * W];
         for (int i = 0; i < W; ++i) {
             const u64 bit = u64(1) << (group.alpha[i] & 63), high = u64(0) - ((group.alpha[i] >> 6) & 1);
@@ -97,9 +118,9 @@ inline void leaf_gen(const LeafGenJob& job) {
     const u64 points = u64(1) << job.points, words = points * u64(job.width), blocks = (words + 1) / 2;
     Array<V> stream0(blocks * G), stream1(blocks * G);
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
-        GenGroup group(job.alpha + at, job.root0 + 2 * at, job.root1 + 2 * at, job.points, count);
+        GenGroup group(job.alpha, job.root0, job.root1, job.points, at, count);
         V s0[G], s1[G];
-        group.run(keys.node, job.cw, at, s0, s1);
+        group.run(keys.node, job.cw, s0, s1);
         convert(keys.leaf, s0, blocks, stream0.data());
         convert(keys.leaf, s1, blocks, stream1.data());
         u64 low[W];

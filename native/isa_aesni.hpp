@@ -1,14 +1,12 @@
 // Vectors of 128-bit blocks: AES-NI and AVX2, one block a vector, eight in flight.
 #pragma once
 
-#include <immintrin.h>
-
-#include "kernels.hpp"
+#include "aes_schedule.hpp"
 
 namespace roundelay {
 namespace {
 
-struct Isa {
+struct Isa : KeySchedule {
     using V = __m128i;
     using Mask = __m128i;
     static constexpr int blocks = 1, group = 8;
@@ -28,10 +26,10 @@ struct Isa {
         const V high = _mm_and_si128(s, _mm_set_epi64x(-1, 0));
         return _mm_xor_si128(_mm_shuffle_epi32(s, 0x4e), high);
     }
-    static Mask odd(V s) { return top(_mm_slli_epi64(_mm_shuffle_epi32(s, 0x44), 63)); }
-    static Mask top(V p) { return _mm_cmpgt_epi64(zero(), p); }
+    static Mask odd(V s) { return _mm_cmpgt_epi64(zero(), _mm_slli_epi64(_mm_shuffle_epi32(s, 0x44), 63)); }
+    static V both(u64 value) { return _mm_set1_epi64x(i64(value)); }
+    static Mask has(V p, V bit) { return _mm_cmpeq_epi64(_mm_and_si128(p, bit), bit); }
     static V spread(const u64* words) { return _mm_set1_epi64x(i64(*words)); }
-    static V twice(V p) { return _mm_slli_epi64(p, 1); }
     static V spread_low(u64 value) { return _mm_set_epi64x(0, i64(value)); }
     static V count_up(u64 first) { return spread_low(first); }
     static V xor_if(V a, Mask k, V b) { return _mm_xor_si128(a, _mm_and_si128(k, b)); }
@@ -40,59 +38,51 @@ struct Isa {
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
-    static void encrypt(const Keys& keys, V (&x)[group]) {
+    // x = AES(x) xor after, which is ready before the rounds are: it enters with the last key.
+    static void encrypt(const Keys& keys, V (&x)[group], const V (&after)[group]) {
         for (V& v : x) v = _mm_xor_si128(v, keys.round[0]);
         for (int r = 1; r < 10; ++r)
             for (V& v : x) v = _mm_aesenc_si128(v, keys.round[r]);
-        for (V& v : x) v = _mm_aesenclast_si128(v, keys.round[10]);
+        for (int g = 0; g < group; ++g) x[g] = _mm_aesenclast_si128(x[g], _mm_xor_si128(after[g], keys.round[10]));
     }
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
 
-    static i64 total(__m256i v) {
-        const __m128i pair = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-        return _mm_cvtsi128_si64(pair) + _mm_extract_epi64(pair, 1);
+    static i32 total(__m256i v) {
+        __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+        sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+        return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
     }
 
-    static i64 total32(__m256i v) {
-        const __m256i low = _mm256_cvtepi32_epi64(_mm256_castsi256_si128(v));
-        return total(_mm256_add_epi64(low, _mm256_cvtepi32_epi64(_mm256_extracti128_si256(v, 1))));
+    // 32 bits as bytes of all ones or zero.
+    static __m256i spread_bits(const u8* bits) {
+        i32 word;
+        __builtin_memcpy(&word, bits, 4);
+        const __m256i place = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+        const __m256i bit = _mm256_set1_epi64x(i64(0x8040201008040201));
+        return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), place), bit), bit);
     }
 
-    // Sum of table[i] over the set bits i; 32 `chunks` bits. Entries of 16 and 32 bits only where no sum leaves 32 bits.
-    static i64 masked_sum(const u8* bits, const i16* table, std::size_t chunks) {
-        const __m256i bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, i16(-32768));
-        __m256i sum = _mm256_setzero_si256();
+    // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
+    using Lanes = __m256i;
+    template <int planes>
+    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
+        __m256i sum[planes];
+        for (__m256i& s : sum) s = _mm256_setzero_si256();
         for (std::size_t i = 0; i < 2 * chunks; ++i) {
-            const __m256i word = _mm256_set1_epi16(i16(bits[2 * i] | bits[2 * i + 1] << 8));
-            const __m256i mask = _mm256_cmpeq_epi16(_mm256_and_si256(word, bit), bit);
-            const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 16 * i));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(mask, entries), _mm256_set1_epi16(1)));
+            const __m256i mask = spread_bits(bits + 4 * i);
+            for (int p = 0; p < planes; ++p) {
+                const i8* from = table + 64 * (planes * (i / 2) + p) + 32 * (i % 2);
+                const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+                const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), _mm256_and_si256(mask, entries));
+                sum[p] = _mm256_add_epi32(sum[p], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+            }
         }
-        return total32(sum);
+        for (int p = planes - 1; p > 0; --p) sum[p - 1] = _mm256_add_epi32(sum[p - 1], _mm256_slli_epi32(sum[p], 8));
+        return sum[0];
     }
-
-    static i64 masked_sum(const u8* bits, const i32* table, std::size_t chunks) {
-        const __m256i bit = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-        __m256i sum = _mm256_setzero_si256();
-        for (std::size_t i = 0; i < 4 * chunks; ++i) {
-            const __m256i mask = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits[i]), bit), bit);
-            const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 8 * i));
-            sum = _mm256_add_epi32(sum, _mm256_and_si256(mask, entries));
-        }
-        return total32(sum);
-    }
-
-    static i64 masked_sum(const u8* bits, const i64* table, std::size_t chunks) {
-        const __m256i bit = _mm256_setr_epi64x(1, 2, 4, 8);
-        __m256i sum = _mm256_setzero_si256();
-        for (std::size_t i = 0; i < 8 * chunks; ++i) {
-            const __m256i four = _mm256_set1_epi64x(bits[i / 2] >> (4 * (i % 2)));
-            const __m256i mask = _mm256_cmpeq_epi64(_mm256_and_si256(four, bit), bit);
-            const __m256i entries = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(table + 4 * i));
-            sum = _mm256_add_epi64(sum, _mm256_and_si256(mask, entries));
-        }
-        return total(sum);
+    static void totals(const Lanes* lanes, i32* out) {
+        for (int i = 0; i < blocks * group; ++i) out[i] = total(lanes[i]);
     }
 };
 

@@ -1,17 +1,15 @@
-// Vectors of 128-bit blocks: VAES and AVX-512, four blocks a vector, 16 in flight.
+// Vectors of 128-bit blocks: VAES and AVX-512, four blocks a vector, 32 in flight: enough to hide the latency of a walk's steps.
 #pragma once
 
-#include <immintrin.h>
-
-#include "kernels.hpp"
+#include "aes_schedule.hpp"
 
 namespace roundelay {
 namespace {
 
-struct Isa {
+struct Isa : KeySchedule {
     using V = __m512i;
     using Mask = __mmask8;
-    static constexpr int blocks = 4, group = 4;
+    static constexpr int blocks = 4, group = 8;
 
     struct Keys {
         V round[11];
@@ -30,12 +28,12 @@ struct Isa {
         return _mm512_mask_xor_epi64(swapped, 0xaa, swapped, s);
     }
     static Mask odd(V s) { return _mm512_test_epi64_mask(_mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x44)), _mm512_set1_epi64(1)); }
-    static Mask top(V p) { return _mm512_movepi64_mask(p); }
+    static V both(u64 value) { return _mm512_set1_epi64(i64(value)); }
+    static Mask has(V p, V bit) { return _mm512_test_epi64_mask(p, bit); }
     static V spread(const u64* words) {
         const V four = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
         return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), four);
     }
-    static V twice(V p) { return _mm512_slli_epi64(p, 1); }
     static V spread_low(u64 value) { return _mm512_maskz_set1_epi64(0x55, i64(value)); }  // in the low word of each block
     static V count_up(u64 first) { return _mm512_add_epi64(spread_low(first), _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)); }
     static V xor_if(V a, Mask k, V b) { return _mm512_mask_xor_epi64(a, k, a, b); }
@@ -52,51 +50,53 @@ struct Isa {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 3 * stride), _mm512_extracti32x4_epi32(v, 3));
     }
 
-    static void encrypt(const Keys& keys, V (&x)[group]) {
-        for (V& v : x) v = _mm512_xor_si512(v, keys.round[0]);
+    // x = AES(x) xor after, which is ready before the rounds are: it enters with the last key.
+    template <int N>
+    static void encrypt(const Keys& keys, V (&x)[N], const V (&after)[N]) {
+        V last[N];
+#pragma GCC unroll 16
+        for (int g = 0; g < N; ++g) {
+            x[g] = _mm512_xor_si512(x[g], keys.round[0]);
+            last[g] = _mm512_xor_si512(after[g], keys.round[10]);
+        }
         for (int r = 1; r < 10; ++r)
-            for (V& v : x) v = _mm512_aesenc_epi128(v, keys.round[r]);
-        for (V& v : x) v = _mm512_aesenclast_epi128(v, keys.round[10]);
+#pragma GCC unroll 16
+            for (int g = 0; g < N; ++g) x[g] = _mm512_aesenc_epi128(x[g], keys.round[r]);
+#pragma GCC unroll 16
+        for (int g = 0; g < N; ++g) x[g] = _mm512_aesenclast_epi128(x[g], last[g]);
     }
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
 
-    static __mmask32 mask_at(const u8* bits, std::size_t chunk) {
-        return _load_mask32(reinterpret_cast<__mmask32*>(const_cast<u8*>(bits + 4 * chunk)));
-    }
-    static V add_if(V sum, __mmask16 k, const i32* table) { return _mm512_mask_add_epi32(sum, k, sum, load(table)); }
-    static V add_if(V sum, __mmask8 k, const i64* table) { return _mm512_mask_add_epi64(sum, k, sum, load(table)); }
-
-    // Sum of table[i] over the set bits i; 32 `chunks` bits. Entries of 16 and 32 bits only where no sum leaves 32 bits.
-    static i64 masked_sum(const u8* bits, const i16* table, std::size_t chunks) {
-        const V ones = _mm512_set1_epi16(1);
-        V sum[2] = {zero(), zero()};
-        std::size_t i = 0;
-        for (; i + 2 <= chunks; i += 2)
-            for (int k = 0; k < 2; ++k)
-                sum[k] = _mm512_dpwssd_epi32(sum[k], _mm512_maskz_loadu_epi16(mask_at(bits, i + k), table + 32 * (i + k)), ones);
-        if (i < chunks) sum[0] = _mm512_dpwssd_epi32(sum[0], _mm512_maskz_loadu_epi16(mask_at(bits, i), table + 32 * i), ones);
-        return _mm512_reduce_add_epi32(_mm512_add_epi32(sum[0], sum[1]));
-    }
-
-    static i64 masked_sum(const u8* bits, const i32* table, std::size_t chunks) {
-        V low = zero(), high = zero();
+    // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
+    using Lanes = V;
+    template <int planes>
+    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
+        V sum[planes];
+        for (V& s : sum) s = zero();
+        const V one = _mm512_set1_epi8(1);
+#pragma GCC unroll 4
         for (std::size_t i = 0; i < chunks; ++i) {
-            const __mmask32 mask = mask_at(bits, i);
-            low = add_if(low, __mmask16(mask), table + 32 * i);
-            high = add_if(high, __mmask16(mask >> 16), table + 32 * i + 16);
+            const V set = _mm512_maskz_mov_epi8(_load_mask64(reinterpret_cast<__mmask64*>(const_cast<u8*>(bits + 8 * i))), one);
+            for (int p = 0; p < planes; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], set, load(table + 64 * (planes * i + p)));
         }
-        return _mm512_reduce_add_epi32(_mm512_add_epi32(low, high));
+        for (int p = planes - 1; p > 0; --p) sum[p - 1] = _mm512_add_epi32(sum[p - 1], _mm512_slli_epi32(sum[p], 8));
+        return sum[0];
     }
 
-    static i64 masked_sum(const u8* bits, const i64* table, std::size_t chunks) {
-        V sum[4] = {zero(), zero(), zero(), zero()};
-        for (std::size_t i = 0; i < chunks; ++i) {
-            const __mmask32 mask = mask_at(bits, i);
-            for (int k = 0; k < 4; ++k) sum[k] = add_if(sum[k], __mmask8(mask >> (8 * k)), table + 32 * i + 8 * k);
+    // The totals of 4 blocks of lanes, one in each lane of a 128-bit block, still to be added over the four blocks.
+    static V add_pairs(V a, V b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+    static V add_fours(const V* v) {
+        const V a = add_pairs(v[0], v[2]), b = add_pairs(v[1], v[3]);
+        return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    }
+    static void totals(const Lanes* lanes, i32* out) {  // of 32
+        for (int i = 0; i < 32; i += 16, lanes += 16, out += 16) {
+            const V a = add_fours(lanes), b = add_fours(lanes + 4), c = add_fours(lanes + 8), d = add_fours(lanes + 12);
+            const V ab = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+            const V cd = _mm512_add_epi32(_mm512_shuffle_i32x4(c, d, 0x88), _mm512_shuffle_i32x4(c, d, 0xdd));
+            store(out, _mm512_add_epi32(_mm512_shuffle_i32x4(ab, cd, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd)));
         }
-        const V low = _mm512_add_epi64(sum[0], sum[1]), high = _mm512_add_epi64(sum[2], sum[3]);
-        return _mm512_reduce_add_epi64(_mm512_add_epi64(low, high));
     }
 };
 

@@ -24,9 +24,12 @@ struct Isa {
     static V exclusive_or(V a, V b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
     static V sigma(V s) { return {s.hi, s.hi ^ s.lo}; }
     static Mask odd(V s) { return u64(0) - (s.lo & 1); }
-    static Mask top(V p) { return u64(0) - (p.lo >> 63); }
+    static V both(u64 value) { return {value, value}; }
+    static Mask has(V p, V bit) {
+        const u64 found = p.lo & bit.lo;
+        return u64(0) - ((found | (u64(0) - found)) >> 63);
+    }
     static V spread(const u64* words) { return {*words, *words}; }
-    static V twice(V p) { return {p.lo << 1, p.hi << 1}; }
     static V spread_low(u64 value) { return {value, 0}; }
     static V count_up(u64 first) { return {first, 0}; }
     static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k & b.lo), a.hi ^ (k & b.hi)}; }
@@ -35,7 +38,29 @@ struct Isa {
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
-    static void encrypt(const Keys& keys, V (&x)[group]) { encrypt_16_blocks(keys, reinterpret_cast<u8*>(x)); }
+    // x = AES(x) xor after
+    static void encrypt(const Keys& keys, V (&x)[group], const V (&after)[group]) {
+        encrypt_16_blocks(keys, reinterpret_cast<u8*>(x));
+        for (int g = 0; g < group; ++g) x[g] = exclusive_or(x[g], after[g]);
+    }
+
+    // Constant time, as all of this.
+    static void expand_key(const u8 key[16], RoundKeys& out) {
+        std::memcpy(out.bytes[0], key, 16);
+        u8 constant = 1;
+        for (int r = 1; r <= 10; ++r) {
+            const u8* last = out.bytes[r - 1];
+            u8 blocks[256] = {};
+            for (int i = 0; i < 4; ++i) blocks[i] = last[12 + (i + 1) % 4];
+            Planes q[8];
+            load_blocks(blocks, q);
+            sbox(q);
+            store_blocks(q, blocks);
+            blocks[0] ^= constant;
+            for (int i = 0; i < 16; ++i) out.bytes[r][i] = last[i] ^ (i < 4 ? blocks[i] : out.bytes[r][i - 4]);
+            constant = u8((constant << 1) ^ (constant & 0x80 ? 0x1b : 0));  // public
+        }
+    }
 
     // No popcount here: without the instruction it may be a table lookup, and these bits are secret.
     static u64 parity(u64 x) {
@@ -43,17 +68,20 @@ struct Isa {
         return x & 1;
     }
 
-    // Sum of table[i] over the set bits i; 32 `chunks` bits.
-    template <class Entry>
-    static i64 masked_sum(const u8* bits, const Entry* table, std::size_t chunks) {
-        i64 total = 0;
-        for (std::size_t i = 0; i < 4 * chunks; ++i)
+    // The sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
+    using Lanes = i32;
+    template <int planes>
+    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
+        u32 sum[planes] = {};
+        for (std::size_t i = 0; i < 8 * chunks; ++i)
             for (int k = 0; k < 8; ++k) {
-                const i64 mask = -i64((bits[i] >> k) & 1);
-                total += mask & i64(table[8 * i + k]);
+                const u32 mask = u32(0) - u32((bits[i] >> k) & 1);
+                for (int p = 0; p < planes; ++p) sum[p] += mask & u32(i32(table[64 * (planes * (i / 8) + std::size_t(p)) + i % 8 * 8 + std::size_t(k)]));
             }
-        return total;
+        for (int p = planes - 1; p > 0; --p) sum[p - 1] += sum[p] << 8;
+        return i32(sum[0]);
     }
+    static void totals(const Lanes* lanes, i32* out) { std::memcpy(out, lanes, sizeof(i32) * blocks * group); }
 };
 
 }  // namespace

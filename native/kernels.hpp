@@ -11,6 +11,7 @@ using u8 = std::uint8_t;
 using u16 = std::uint16_t;
 using u32 = std::uint32_t;
 using u64 = std::uint64_t;
+using i8 = std::int8_t;
 using i16 = std::int16_t;
 using i32 = std::int32_t;
 using i64 = std::int64_t;
@@ -111,6 +112,7 @@ struct MatmulShape {
 // One implementation of everything, compiled for one instruction set.
 struct Target {
     const char* name;
+    void (*expand_key)(const u8 key[16], RoundKeys& out);  // the AES-128 key schedule
     void (*ctr)(const RoundKeys&, u64 offset, u64* out, std::size_t n);
     void (*pack)(const u64* values, int w, u8* out, std::size_t n);
     void (*unpack)(const u8* data, int w, u64* out, std::size_t n);
@@ -132,9 +134,6 @@ extern const Target portable_target;
 #if defined(ROUNDELAY_X86)
 extern const Target aesni_target, avx512_target;
 #endif
-
-// AES-128 key schedule; constant time.
-void expand_key(const u8 key[16], RoundKeys& out);
 
 inline u64 low_bits(int w) { return w >= 64 ? ~u64(0) : (u64(1) << w) - 1; }
 

@@ -43,12 +43,12 @@ Levels<T> levels(const LevelArray<T>& cw) {
     return {cw.data(), cw.stride(0), int(cw.shape(0))};
 }
 
-std::vector<HashKeys> expand_pairs(const nb::bytes& pairs) {
+std::vector<HashKeys> expand_pairs(const Target* target, const nb::bytes& pairs) {
     std::vector<HashKeys> keys(pairs.size() / 32);
     const u8* bytes = reinterpret_cast<const u8*>(pairs.c_str());
     for (std::size_t i = 0; i < keys.size(); ++i) {
-        expand_key(bytes + 32 * i, keys[i].node);
-        expand_key(bytes + 32 * i + 16, keys[i].leaf);
+        target->expand_key(bytes + 32 * i, keys[i].node);
+        target->expand_key(bytes + 32 * i + 16, keys[i].leaf);
     }
     return keys;
 }
@@ -59,7 +59,7 @@ struct Bound {
 
     void ctr(const nb::bytes& seed, u64 offset, Out<u64> out) const {
         RoundKeys keys;
-        expand_key(reinterpret_cast<const u8*>(seed.c_str()), keys);
+        target->expand_key(reinterpret_cast<const u8*>(seed.c_str()), keys);
         nb::gil_scoped_release release;
         target->ctr(keys, offset, out.data(), out.size());
     }
@@ -94,7 +94,7 @@ struct Bound {
     }
     void dpf_gen(int m, In<u64> alpha, In<u64> root0, In<u64> root1, u64 first, nb::bytes pairs, LevelArray<u64> cw, Out<u64> leaf,
                  Out<u8> sigma) const {
-        const std::vector<HashKeys> keys = expand_pairs(pairs);
+        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
         const GenJob job{m, {first, alpha.size(), keys.data()}, alpha.data(), root0.data(), root1.data(), levels(cw), leaf.data(),
                          sigma.data()};
         nb::gil_scoped_release release;
@@ -103,7 +103,7 @@ struct Bound {
     // questions: ("interval", e, f, out), ("equal", value, 0, out) or ("lookup", first, table, out).
     void dpf_eval(int party, int m, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, u64 first, nb::bytes pairs, In<u64> x_hat,
                   nb::sequence questions) const {
-        const std::vector<HashKeys> keys = expand_pairs(pairs);
+        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
         EvalJob job{party, m, {first, x_hat.size(), keys.data()}, root.data(), levels(cw), leaf.data(), x_hat.data(), {}};
         for (nb::handle q : questions) {
             const char* kind = nb::borrow<nb::str>(q[0]).c_str();
@@ -122,7 +122,7 @@ struct Bound {
     }
     void leaf_gen(int points, In<u64> alpha, In<u64> payload, In<u64> root0, In<u64> root1, u64 first, nb::bytes pairs,
                   LevelArray<u64> cw, Out<u64> leaf) const {
-        const std::vector<HashKeys> keys = expand_pairs(pairs);
+        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
         const LeafGenJob job{points, int(payload.shape(1)), {first, alpha.size(), keys.data()}, alpha.data(), payload.data(),
                              root0.data(), root1.data(), levels(cw), leaf.data()};
         nb::gil_scoped_release release;
@@ -131,7 +131,7 @@ struct Bound {
     void leaf_eval(int party, int m, int points, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, u64 first_instance,
                    nb::bytes pairs, In<u64> x_hat, nb::object d_hat, u64 first, In<i64> value, nb::object slope,
                    Out<u64> out) const {
-        const std::vector<HashKeys> keys = expand_pairs(pairs);
+        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
         const bool sloped = !slope.is_none();
         const LeafEvalJob job{party, m, points, {first_instance, x_hat.size(), keys.data()}, root.data(), levels(cw), leaf.data(),
                               x_hat.data(), sloped ? nb::cast<In<u64>>(d_hat).data() : nullptr, first, value.data(),

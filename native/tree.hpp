@@ -14,18 +14,37 @@ using Mask = Isa::Mask;
 constexpr int G = Isa::group, B = Isa::blocks;
 constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
+constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
 
 struct HashPair {
     Isa::Keys node, leaf;
     explicit HashPair(const HashKeys& keys) : node(keys.node), leaf(keys.leaf) {}
 };
 
-// h = AES(sigma(s)) xor sigma(s)
+// h = H(s) xor after = AES(sigma(s)) xor sigma(s) xor after
+inline void hash(const Isa::Keys& keys, const V (&s)[G], const V (&after)[G], V (&h)[G]) {
+    V last[G];
+    for (int g = 0; g < G; ++g) {
+        h[g] = Isa::sigma(s[g]);
+        last[g] = Isa::exclusive_or(h[g], after[g]);
+    }
+    Isa::encrypt(keys, h, last);
+}
+
 inline void hash(const Isa::Keys& keys, const V (&s)[G], V (&h)[G]) {
     V sigma[G];
     for (int g = 0; g < G; ++g) h[g] = sigma[g] = Isa::sigma(s[g]);
-    Isa::encrypt(keys, h);
-    for (int g = 0; g < G; ++g) h[g] = Isa::exclusive_or(h[g], sigma[g]);
+    Isa::encrypt(keys, h, sigma);
+}
+
+// h = H(s) xor t(s) CW
+inline void stepped(const Isa::Keys& keys, const V (&s)[G], const V (&cw)[G], V (&h)[G]) {
+    V last[G];
+    for (int g = 0; g < G; ++g) {
+        h[g] = Isa::sigma(s[g]);
+        last[g] = Isa::xor_if(h[g], Isa::odd(s[g]), cw[g]);
+    }
+    Isa::encrypt(keys, h, last);
 }
 
 inline void load_group(const void* from, V (&v)[G]) {
@@ -46,24 +65,25 @@ inline void load_roots(const u64* from, int party, V (&s)[G]) {
     }
 }
 
-// The bits of a leaf index, the first step in the top bit; both words of a block hold the index.
-inline void load_path(const u64* index, int levels, V (&path)[G]) {
-    u64 aligned[W];
-    for (int i = 0; i < W; ++i) aligned[i] = levels ? index[i] << (64 - levels) : 0;
-    for (int g = 0; g < G; ++g) path[g] = Isa::spread(aligned + B * g);
+// Leaf indices, in both words of a block.
+inline void load_path(const u64* index, V (&path)[G]) {
+    for (int g = 0; g < G; ++g) path[g] = Isa::spread(index + B * g);
 }
+
+// The bit of a leaf index that says where step `level` goes.
+inline V path_bit(int level, int levels) { return Isa::both(u64(1) << (levels - 1 - level)); }
 
 // W consecutive instances of one party. A tail that is shorter is copied out first (see `Padded`).
 struct Columns {
     const u64* root;
     Levels<const u64> cw;
     const u64 *leaf, *x_hat;
-    std::ptrdiff_t ahead;  // words from here to the correction words to prefetch, 0 for none
+    std::ptrdiff_t ahead;  // words from here to the key to prefetch, 0 for none
 
     const u64* level(int i) const { return cw.data + i * cw.stride; }
-    void prefetch(int i) const {
+    void prefetch(const u64* words) const {
         if (!ahead) return;
-        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(level(i) + ahead + line);
+        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(words + ahead + line);
     }
 };
 
@@ -72,31 +92,31 @@ struct Place {
     u64 before[W];                 // bit 0: parity of the control bits of all leaves before it
 };
 
-inline void leaf_block(const Isa::Keys& keys, const V (&s)[G], const V (&cw)[G], V (&v)[G]) {
-    hash(keys, s, v);
-    for (int g = 0; g < G; ++g) v[g] = Isa::xor_if(v[g], Isa::odd(s[g]), cw[g]);
-}
-
 // One walk per instance, to leaf `index`: one AES a level, no memory but the correction words.
 inline void walk(const HashPair& keys, const Columns& c, int party, const u64* index, Place& place) {
     V s[G], h[G], cw[G], path[G], before[G];
+    c.prefetch(c.root);
+    c.prefetch(c.leaf);
     load_roots(c.root, party, s);
-    load_path(index, c.cw.count, path);
+    load_path(index, path);
     for (int g = 0; g < G; ++g) before[g] = Isa::zero();
     for (int i = 0; i < c.cw.count; ++i) {
-        c.prefetch(i);
+        c.prefetch(c.level(i));
         load_group(c.level(i), cw);
-        hash(keys.node, s, h);
+        const V bit = path_bit(i, c.cw.count);
+        V last[G];
         for (int g = 0; g < G; ++g) {
-            const Mask right = Isa::top(path[g]);
-            const V next = Isa::xor_if(Isa::xor_if(h[g], Isa::odd(s[g]), cw[g]), right, s[g]);
-            before[g] = Isa::xor_if(before[g], right, Isa::exclusive_or(s[g], next));
-            s[g] = next;
-            path[g] = Isa::twice(path[g]);
+            h[g] = Isa::sigma(s[g]);
+            last[g] = Isa::xor_if(Isa::xor_if(h[g], Isa::odd(s[g]), cw[g]), Isa::has(path[g], bit), s[g]);
+        }
+        Isa::encrypt(keys.node, h, last);
+        for (int g = 0; g < G; ++g) {
+            before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], h[g]));
+            s[g] = h[g];
         }
     }
     load_group(c.leaf, cw);
-    leaf_block(keys.leaf, s, cw, h);
+    stepped(keys.leaf, s, cw, h);
     store_group(place.block, h);
     for (int g = 0; g < G; ++g) Isa::store_low(place.before + B * g, before[g]);
 }
@@ -115,17 +135,18 @@ struct Nodes {
 
 // One level down. With index a of a node's first child among the wanted ones (0 or 1, public), child j of the next level is the
 // right or left child of parent (j + a) / 2; past the last parent of a whole level comes its first.
-inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&path)[G], Nodes& nodes, u64 parents, u64 children) {
+inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&path)[G], V bit, Nodes& nodes, u64 parents,
+                         u64 children) {
     V s[G], left[G], right[G], last_right[G], first_left[G], cw[G];
     load_group(cw_words, cw);
+    for (int g = 0; g < G; ++g) last_right[g] = first_left[g] = Isa::zero();
     V* out = nodes.next.data();
     for (u64 i = 0; i < parents; ++i) {
         for (int g = 0; g < G; ++g) s[g] = nodes.now[i * G + g];
-        hash(keys, s, left);
+        stepped(keys, s, cw, left);
         for (int g = 0; g < G; ++g) {
-            left[g] = Isa::xor_if(left[g], Isa::odd(s[g]), cw[g]);
             right[g] = Isa::exclusive_or(left[g], s[g]);
-            const Mask a = Isa::top(path[g]);
+            const Mask a = Isa::has(path[g], bit);
             if (i == 0) first_left[g] = left[g];
             if (i > 0 && 2 * i - 1 < children) out[(2 * i - 1) * G + g] = Isa::select(a, left[g], last_right[g]);
             if (2 * i < children) out[2 * i * G + g] = Isa::select(a, right[g], left[g]);
@@ -133,7 +154,7 @@ inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&p
         }
     }
     if (children == 2 * parents)
-        for (int g = 0; g < G; ++g) out[(children - 1) * G + g] = Isa::select(Isa::top(path[g]), first_left[g], last_right[g]);
+        for (int g = 0; g < G; ++g) out[(children - 1) * G + g] = Isa::select(Isa::has(path[g], bit), first_left[g], last_right[g]);
     nodes.now.swap(nodes.next);
 }
 
@@ -141,13 +162,14 @@ inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&p
 inline void expand(const HashPair& keys, const Columns& c, int party, const u64* start, u64 leaves, Nodes& nodes) {
     V s[G], path[G];
     const int levels = c.cw.count;
+    c.prefetch(c.root);
+    c.prefetch(c.leaf);
     load_roots(c.root, party, s);
-    load_path(start, levels, path);
+    load_path(start, path);
     for (int g = 0; g < G; ++g) nodes.now[g] = s[g];
     for (int i = 0; i < levels; ++i) {
-        c.prefetch(i);
-        expand_level(keys.node, c.level(i), path, nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
-        for (int g = 0; g < G; ++g) path[g] = Isa::twice(path[g]);
+        c.prefetch(c.level(i));
+        expand_level(keys.node, c.level(i), path, path_bit(i, levels), nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
     }
 }
 

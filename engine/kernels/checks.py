@@ -41,11 +41,11 @@ def require(condition: bool, message: str) -> None:
 
 def check_array(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: DTypeLike = np.uint64) -> None:
     """A C-contiguous array of this shape and dtype."""
-    require(
-        array.shape == shape and array.dtype == dtype and array.flags.c_contiguous,
-        f"kernel argument {name} must be a C-contiguous {np.dtype(dtype)} array of shape {shape}, "
-        f"not {array.dtype} of shape {array.shape}",
-    )
+    if array.shape != shape or array.dtype != dtype or not array.flags.c_contiguous:  # the text costs more than a test
+        raise LocalError(
+            f"kernel argument {name} must be a C-contiguous {np.dtype(dtype)} array of shape {shape}, "
+            f"not {array.dtype} of shape {array.shape}"
+        )
 
 
 def check_width(w: int) -> None:
@@ -99,11 +99,11 @@ def check_tweak(tweak: Tweak, n: int) -> None:
 
 def check_levels(name: str, cw: NDArray[Any], levels: int, n: int) -> None:
     """Correction words (levels, n, 2): any stride along the levels, contiguous within one."""
-    require(
-        cw.shape == (levels, n, 2) and cw.dtype == np.uint64 and (not cw.size or cw[0].flags.c_contiguous),
-        f"kernel argument {name} must be uint64 of shape {(levels, n, 2)}, contiguous in a level, "
-        f"not {cw.dtype} of shape {cw.shape}",
-    )
+    if cw.shape != (levels, n, 2) or cw.dtype != np.uint64 or (cw.size and not cw[0].flags.c_contiguous):
+        raise LocalError(
+            f"kernel argument {name} must be uint64 of shape {(levels, n, 2)}, contiguous in a level, "
+            f"not {cw.dtype} of shape {cw.shape}"
+        )
 
 
 def check_dpf(

@@ -107,10 +107,10 @@ def _lanes(timeline: Timeline) -> dict[str, float]:
 
 
 def _calls(timeline: Timeline) -> dict[str, list[float]]:
-    """When each call began and ended online, on the machine's one monotonic clock."""
+    """When each call's evaluation began and ended online, on the machine's one monotonic clock."""
     spans: dict[str, list[float]] = {}
     for e in timeline.events:
-        if e.lane in ("evaluate", "wait", "send", "receive"):
+        if e.lane in ("evaluate", "wait"):
             span = spans.setdefault(e.what, [e.start, e.stop])
             span[0], span[1] = min(span[0], e.start), max(span[1], e.stop)
     return spans

@@ -3,14 +3,15 @@ meant."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.expr import Expr
 from engine.gates.fss import at_least, counts, equal
 from engine.gates.polynomial import polynomial
-from engine.wires import Masked, concat, fail
+from engine.wires import Masked, Share, concat, fail
 
-__all__ = ["argmax", "maximum", "stabiliser"]
+__all__ = ["argmax", "buckets", "highest", "maximum", "stabiliser"]
 
 
 def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
@@ -20,23 +21,33 @@ def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
     suffix counts are non-zero (round 2), and M = base + step * how many (round 3). PROTOCOLS.md section 6.
     Rows longer than a counter of 8 bits are counted in up to three blocks, longer ones with 16-bit counters.
     """
+    t = buckets(x, bucket, bits)
+    length = x.shape[-1]
+    ring = 8 if length <= 3 * 255 else 16
+    size = (1 << ring) - 1
+    return highest([counts(t.slice(-1, a, min(a + size, length)), ring) for a in range(0, length, size)], x, bucket)
+
+
+def buckets(x: Masked, bucket: int, bits: int) -> Masked:
+    """The bucket of every x: which of 2^bits buckets of 2^bucket."""
     t = x.truncate(-bucket)
     if t.bound >= 1 << bits - 1:
         raise fail(
             f"|x| <= {t.bound} buckets of 2^{bucket} leaves the range of {1 << bits} buckets: more or wider buckets"
         )
-    t = t.reduce(bits)
-    length = x.shape[-1]
-    ring = 8 if length <= 3 * 255 else 16
-    size = (1 << ring) - 1
-    blocks = [counts(t.slice(-1, a, min(a + size, length)), ring) for a in range(0, length, size)]
-    empty = [equal(b.suffix_sum().bounded(size).open(), 0).open() for b in blocks]
+    return t.reduce(bits)
+
+
+def highest(histograms: Sequence[Share], x: Masked, bucket: int) -> Masked:
+    """M of each row from its histograms, each of as many values as its counters hold: a multiple of 2^bucket at the
+    scale and in the ring of x, just above the highest bucket that is not empty in all of them."""
+    empty = [equal(h.suffix_sum().bounded((1 << h.ring) - 1).open(), 0).open() for h in histograms]
     zero: Expr = empty[0].operand()
     for e in empty[1:]:
         zero = zero * e
     # Suffix k is non-empty up to the maximum's bucket b: b + B/2 + 1 of them are. Powers of two shorten the
     # coefficients.
-    half, unit = 1 << bits - 1, x.scale + bucket
+    half, unit = histograms[0].shape[-1] // 2, x.scale + bucket
     filled = polynomial(replace((1 - zero).shifted(unit), scale=x.scale), x.ring).sum()
     return filled.plus(-(half + 1) << unit).bounded(half + 1 << unit).open()
 

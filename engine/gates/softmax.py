@@ -14,9 +14,9 @@ from engine.gates.matmul import matmul
 from engine.gates.maximum import stabiliser
 from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import reciprocal
-from engine.wires import Masked, Share, magnitude
+from engine.wires import Masked, Share, Wire, magnitude
 
-__all__ = ["SoftmaxRange", "softmax", "softmax_times"]
+__all__ = ["Q_SCALE", "SoftmaxRange", "exponentials", "softmax", "softmax_times", "weight_ring", "weighted_mean"]
 
 Q_SCALE = 10
 """Scale of q and of k; scores come out at twice that."""
@@ -71,12 +71,15 @@ class SoftmaxRange:
         return self.product + self.top_bits + self.e_scale + v_scale + 2
 
 
-def _exponentials(score: Masked, at: SoftmaxRange, ring: int) -> Masked:
-    """e = exp(score - M) at scale e_scale, in `ring` bits."""
-    m = stabiliser(score, at.bucket, at.bits)
-    z = (score - m.broadcast_to(*score.shape)).bounded(magnitude(at.spread + score.scale))
-    share = exp(z, 64, top=at.top)
+def exponentials(z: Masked, at: SoftmaxRange, ring: int) -> Masked:
+    """e = exp(z) at scale e_scale, in `ring` bits; z: score - M."""
+    share = exp(z.bounded(magnitude(at.spread + z.scale)), 64, top=at.top)
     return share.open(min(64, ring + share.scale - at.e_scale)).truncate(at.e_scale)
+
+
+def _stabilised(score: Masked, at: SoftmaxRange) -> Masked:
+    difference: Masked = score - stabiliser(score, at.bucket, at.bits).broadcast_to(*score.shape)
+    return difference
 
 
 def _inverse_sum(e: Masked, at: SoftmaxRange) -> Masked:
@@ -89,17 +92,26 @@ def _inverse_sum(e: Masked, at: SoftmaxRange) -> Masked:
 
 def softmax_times(score: Masked, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
     """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring). score (..., S, T); v (..., T, d)."""
+    return weighted_mean(exponentials(_stabilised(score, at), at, weight_ring(at, score, v)), v, at, ring)
+
+
+def weighted_mean(e: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
+    """Shares of e v / (sum of the row of e), e in `weight_ring` bits, zero where a row does not reach."""
     wide = at.product_ring(v.scale)
-    e = _exponentials(score, at, max(wide, e_ring(at, score.shape[-1])))
     inverse = _inverse_sum(e, at)
     product = matmul(e, v.reduce(min(v.ring, wide)), bound=magnitude(wide - 2))
     o = product.open().truncate(12)
     return polynomial(o * inverse, ring, magnitude(at.o + 26))
 
 
+def weight_ring(at: SoftmaxRange, score: Wire, v: Masked) -> int:
+    """The ring of e that holds its product with v and the sum of a row."""
+    return max(at.product_ring(v.scale), e_ring(at, score.shape[-1]))
+
+
 def softmax(score: Masked, at: SoftmaxRange = SoftmaxRange(), ring: int = 64) -> Share:
     """Shares of softmax(score) along the last axis, at scale e_scale + 14. Seven rounds from the opened scores."""
-    e = _exponentials(score, at, e_ring(at, score.shape[-1]))
+    e = exponentials(_stabilised(score, at), at, e_ring(at, score.shape[-1]))
     return polynomial(e * _inverse_sum(e, at), ring, 1 << at.e_scale + 15)
 
 

@@ -127,11 +127,10 @@ class Handshake:
         self._keys = self._session()
 
     def _confirm(self, message: bytes) -> None:
-        header, sealed = message[: HEADER.size], message[HEADER.size :]
         try:
-            if HEADER.unpack(header) != (Record.CONFIRM, 0):
+            if HEADER.unpack_from(message) != (Record.CONFIRM, 0):
                 raise PeerError("no confirmation")
-            self._keys.opener.open(header, sealed)
+            self._keys.opener.open(Record.CONFIRM, 0, message[HEADER.size :])
         except PeerError:
             raise PeerRefused("a client did not confirm that it holds the session keys") from None
         self.session = self._keys

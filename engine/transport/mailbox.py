@@ -87,6 +87,10 @@ class Mailbox:
             raise fresh(self._error)
         return self._messages.popleft()
 
+    def pop(self) -> memoryview | None:
+        """The next message if it is there."""
+        return self._messages.popleft() if self._messages else None
+
     def close(self, error: RoundelayError) -> None:
         """Ends the mailbox; the first error stays."""
         self._error = self._error or error

@@ -23,66 +23,62 @@ BATCH_BYTES = RECORD_BYTES + OVERHEAD
 """Room for any record."""
 
 
-class _Cut:
-    """A message on its way out: records are cut off its front."""
+def cut(parts: Sequence[Buffer], size: int) -> Iterator[tuple[Record, int, Buffer]]:
+    """The records of a message longer than one: kind, length field and body, copied only where it spans parts."""
+    views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+    yield Record.MESSAGE, size, _take(views, RECORD_BYTES)
+    for start in range(RECORD_BYTES, size, RECORD_BYTES):
+        body = _take(views, min(RECORD_BYTES, size - start))
+        yield Record.MORE, len(body), body
 
-    def __init__(self, kind: Record, parts: Sequence[Buffer], size: int) -> None:
-        self.kind = kind
-        self.size = self.left = size
-        self._parts = deque(parts)
-        self._offset = 0  # in the first part
 
-    def record(self) -> tuple[Record, int, int]:
-        """Kind, length field and body size of the next record."""
-        body = min(self.left, RECORD_BYTES)
-        return (self.kind, self.size, body) if self.left == self.size else (Record.MORE, body, body)
-
-    def take(self, count: int) -> Buffer:
-        """The next bytes, copied only where they span parts."""
-        self.left -= count
-        if len(self._parts) == 1:
-            piece = memoryview(self._parts[0]).cast("B")[self._offset : self._offset + count]
-            self._offset += count
-            return piece
-        return b"".join(self._pieces(count))
-
-    def _pieces(self, count: int) -> Iterator[memoryview]:
-        while count:
-            part = memoryview(self._parts[0]).cast("B")
-            piece = part[self._offset : self._offset + count]
-            yield piece
-            count -= piece.nbytes
-            self._offset += piece.nbytes
-            if self._offset == part.nbytes:
-                self._parts.popleft()
-                self._offset = 0
+def _take(views: list[memoryview], count: int) -> Buffer:
+    """The first `count` bytes, which `views` then no longer have."""
+    pieces = []
+    while count:
+        piece = views[0][:count]
+        pieces.append(piece)
+        count -= piece.nbytes
+        views[0] = views[0][piece.nbytes :]
+        if not views[0]:
+            del views[0]
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Outgoing:
-    """Messages in order, sealed as late as a socket takes them. `held` is what waits, fixed costs included."""
+    """Messages in order, sealed as late as a socket takes them. `held` is what waits, with a fixed cost a record."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
-        self._waiting: deque[_Cut] = deque()
+        self._waiting: deque[tuple[Record, int, Buffer, int]] = deque()
         self.held = 0
 
-    def put(self, parts: Sequence[Buffer], size: int, kind: Record = Record.MESSAGE) -> None:
-        """Appends a message of `size` bytes, or a record of another kind; the parts are not copied."""
-        self._waiting.append(_Cut(kind, parts, size))
-        self.held += size + MESSAGE_COST
+    def put(self, parts: Sequence[Buffer], size: int) -> None:
+        """Appends a message of `size` bytes; what is longer than a record is not copied."""
+        if size <= RECORD_BYTES:
+            return self._append(Record.MESSAGE, size, b"".join(parts))
+        for record in cut(parts, size):
+            self._append(*record)
+
+    def sign(self, kind: Record) -> None:
+        """Appends a record without a body."""
+        self._append(kind, 0, b"")
+
+    def _append(self, kind: Record, length: int, body: Buffer) -> None:
+        cost = len(body) + MESSAGE_COST
+        self._waiting.append((kind, length, body, cost))
+        self.held += cost
 
     def fill(self, out: memoryview) -> int:
         """Seals as many records as fit into `out`, of at least BATCH_BYTES; the bytes used, 0 if nothing waits."""
-        used = 0
-        while self._waiting:
-            cut = self._waiting[0]
-            kind, length, body = cut.record()
-            if used + body + OVERHEAD > out.nbytes:
+        used, waiting = 0, self._waiting
+        while waiting:
+            kind, length, body, cost = waiting[0]
+            if used + cost + OVERHEAD - MESSAGE_COST > out.nbytes:
                 break
-            used += self._sealer.seal(kind, length, cut.take(body), out[used:])
-            if not cut.left:
-                self._waiting.popleft()
-                self.held -= cut.size + MESSAGE_COST
+            used += self._sealer.seal(kind, length, body, out[used:] if used else out)
+            waiting.popleft()
+            self.held -= cost
         return used
 
     def clear(self) -> None:
@@ -113,25 +109,22 @@ class Incoming:
 
     def received(self, count: int) -> Iterator[memoryview]:
         """The messages that `count` more bytes complete, read-only. Raises PeerError, after those before the fault."""
-        self._have += count
-        start = 0
-        while self._have - start >= HEADER.size:
-            header = self._buffer[start : start + HEADER.size]
-            kind, length = HEADER.unpack(header)
-            body = start + HEADER.size
-            end = body + self._body_bytes(kind, length) + OVERHEAD - HEADER.size
-            if self._have < end:
+        start, have, buffer = 0, self._have + count, self._buffer
+        while have - start >= HEADER.size:
+            kind, length = HEADER.unpack_from(buffer, start)
+            end = start + OVERHEAD + self._body_bytes(kind, length)
+            if have < end:
                 break
-            if (message := self._record(kind, length, header, self._buffer[body:end])) is not None:
+            if (message := self._record(kind, length, buffer[start + HEADER.size : end])) is not None:
                 yield message
             start = end
-        if start:
-            self._buffer[: self._have - start] = bytes(self._buffer[start : self._have])
-            self._have -= start
+        self._have = have - start
+        if start and self._have:
+            buffer[: self._have] = bytes(buffer[start:have])
 
     def _body_bytes(self, kind: int, length: int) -> int:
         """How long the record's body must be; checked before anything of it is awaited."""
-        if not self.ended and kind == Record.MESSAGE and self._message is None:
+        if kind == Record.MESSAGE and self._message is None and not self.ended:
             if length > self._ceiling:
                 raise PeerError(f"{self._peer} announces {length} bytes where at most {self._ceiling} are allowed")
             return min(length, RECORD_BYTES)
@@ -140,24 +133,25 @@ class Incoming:
             return length
         raise PeerError(f"{self._peer} sent a record that is not part of the channel's protocol")
 
-    def _record(self, kind: int, length: int, header: memoryview, sealed: memoryview) -> memoryview | None:
+    def _record(self, kind: int, length: int, sealed: memoryview) -> memoryview | None:
         """Opens a record; the message that it completes, if any."""
         if kind == Record.MORE:
-            return self._more(header, sealed, length)
-        if length > RECORD_BYTES:
-            first = self._opener.open(header, sealed)
-            self._message = np.empty(length, np.uint8).data  # huge pages, and not zeroed first
-            self._message[:RECORD_BYTES] = first
-            self._done = RECORD_BYTES
+            return self._more(length, sealed)
+        body = self._opener.open(kind, length, sealed)
+        if kind != Record.MESSAGE:
+            self.ended = kind == Record.BYE
             return None
-        message = memoryview(self._opener.open(header, sealed))
-        self.ended = kind == Record.BYE
-        return message if kind == Record.MESSAGE else None
+        if length <= RECORD_BYTES:
+            return memoryview(body)
+        self._message = np.empty(length, np.uint8).data  # huge pages, and not zeroed first
+        self._message[:RECORD_BYTES] = body
+        self._done = RECORD_BYTES
+        return None
 
-    def _more(self, header: memoryview, sealed: memoryview, length: int) -> memoryview | None:
+    def _more(self, length: int, sealed: memoryview) -> memoryview | None:
         message = self._message
         assert message is not None
-        self._opener.open_into(header, sealed, message[self._done : self._done + length])
+        self._opener.open_into(Record.MORE, length, sealed, message[self._done : self._done + length])
         self._done += length
         if self._done < message.nbytes:
             return None

@@ -57,21 +57,34 @@ class TcpChannel(Channel):
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
+    def _send_now(self, parts: Sequence[Buffer], size: int) -> bool:
+        if self._outgoing.held >= self._window or self._unwritable is not None:
+            return False
+        self._outgoing.put(parts, size)
+        if not self._awaits_writable:
+            self._writable()
+        return True
+
     async def _send_parts(self, parts: Sequence[Buffer], size: int) -> None:
         await self._room.until(lambda: self._outgoing.held < self._window or self._unwritable is not None)
         if self._unwritable is not None:
             raise fresh(self._unwritable)
-        self._outgoing.put(parts, size)
-        self._writable()
+        self._send_now(parts, size)
 
     async def _send(self, message: memoryview) -> None:
         await self._send_parts((message,), message.nbytes)
 
+    def _recv_now(self) -> memoryview | None:
+        message = self._inbox.pop()
+        return None if message is None else self._taken(message)
+
     async def _recv(self) -> memoryview:
-        message = await self._inbox.get()
+        return self._taken(await self._inbox.get())
+
+    def _taken(self, message: memoryview) -> memoryview:
         self._held -= message.nbytes + MESSAGE_COST
-        if not self._reads:
-            self._read(self._held < self._window)
+        if not self._reads and self._held < self._window:
+            self._read(True)
         return message
 
     async def _close(self) -> None:
@@ -79,7 +92,7 @@ class TcpChannel(Channel):
         self._inbox.discard(here)
         try:
             if self._unwritable is None:
-                self._outgoing.put((), 0, Record.BYE)
+                self._outgoing.sign(Record.BYE)
                 self._read(True)  # what still comes is dropped; the peer's end says that it has everything
                 self._writable()
                 with suppress(TimeoutError):
@@ -99,21 +112,17 @@ class TcpChannel(Channel):
         """Seals and writes until nothing waits or the kernel takes no more."""
         try:
             for _ in range(TURNS):
-                if not self._fill():
-                    break
+                self._unsent = self._unsent or self._batch[: self._outgoing.fill(self._batch)]
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
-                self._spoke = True
+                if not self._unsent and not self._outgoing.held:
+                    break
         except BlockingIOError:
             pass
         except OSError:
             return self._give_up_writing(self._vanished())
+        self._spoke = True
         self._await_writable(bool(self._unsent) or self._outgoing.held > 0)
         self._room.notify()
-
-    def _fill(self) -> bool:
-        if not self._unsent:
-            self._unsent = self._batch[: self._outgoing.fill(self._batch)]
-        return bool(self._unsent)
 
     def _give_up_writing(self, error: RoundelayError) -> None:
         """Nothing can be sent any more; what the peer sent before can still be read, and reading finds the end."""
@@ -171,7 +180,7 @@ class TcpChannel(Channel):
         """Says that this side is there if it said nothing lately, and gives up a peer that was silent for too long."""
         self._timer = self._loop.call_later(self._heartbeat, self._beat)
         if not self._spoke and not self._unsent and self._unwritable is None:
-            self._outgoing.put((), 0, Record.BEAT)
+            self._outgoing.sign(Record.BEAT)
             self._writable()
         self._spoke = False
         if not self._reads:

@@ -100,6 +100,12 @@ def _type(t: WireType) -> str | None:
     return None
 
 
+_ATOMS = {int, str, type(None)}
+
+
 def _plain(value: object) -> bool:
     """Python's own integers and strings: those of other libraries print differently from version to version."""
-    return value is None or type(value) in (int, str) or (type(value) is tuple and all(map(_plain, value)))
+    if type(value) is not tuple:
+        return type(value) in _ATOMS
+    odd = set(map(type, value)) - _ATOMS  # a table has thousands of integers: their types are compared at once
+    return not odd or (odd == {tuple} and all(map(_plain, value)))

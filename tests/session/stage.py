@@ -53,6 +53,18 @@ def ids(*sequences: str) -> list[NDArray[np.int64]]:
     return [np.array([1, *(WORDS.index(w) for w in s.split()), 2], np.int64) for s in sequences]
 
 
+class Broken:
+    """Kernels of which one fails."""
+
+    def __init__(self, kernels: object, name: str, failure: Exception) -> None:
+        self._kernels, self._name, self._failure = kernels, name, failure
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name:
+            raise self._failure
+        return getattr(self._kernels, name)
+
+
 @dataclass
 class Stage:
     """Homes of the roles and one compiled model; `options` are those of every channel."""

@@ -22,7 +22,7 @@ from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
 from engine.transport.channel import Channel
 from engine.transport.memory import memory_pair
-from tests.session.stage import CLIENT, DEALER, OTHER, OWNER, Stage, checkpoint, compiled, ids, served
+from tests.session.stage import CLIENT, DEALER, OTHER, OWNER, Broken, Stage, checkpoint, compiled, ids, served
 
 TEXT = ids("the dog ran")
 
@@ -272,13 +272,6 @@ async def test_a_service_outlives_a_bug_and_tells_no_details(
 async def test_a_failure_in_evaluation_is_one_sentence_without_details_on_the_other_side(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Executor._work
-
-    def broken(self: Executor, *args: Any) -> Any:
-        if self.party == 0:
-            raise FloatingPointError("x_hat = 123")
-        return work(self, *args)
-
     heard: list[str] = []
     error = Link.error
 
@@ -288,21 +281,20 @@ async def test_a_failure_in_evaluation_is_one_sentence_without_details_on_the_ot
 
     monkeypatch.setattr(Link, "error", hear)
     async with stage.session() as session:
-        monkeypatch.setattr(Executor, "_work", broken)
-        with pytest.raises(LocalError, match=r"an internal error, FloatingPointError at test_refusals.py:"):
+        session.kernels = Broken(stage.kernels, "dpf_eval", FloatingPointError("x_hat = 123"))  # type: ignore[assignment]
+        with pytest.raises(
+            LocalError, match=r"an internal error, FloatingPointError at stage.py:\d+: please report it"
+        ):
             await session.run(TEXT)
         with pytest.raises(LocalError, match=r"this session ended with its failed run: connect again"):
             await session.run(TEXT)
     assert heard[0] == "the client failed on its side"
 
 
-async def test_too_little_memory_is_a_sentence(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def exhausted(*_: object) -> None:
-        raise MemoryError
-
+async def test_too_little_memory_is_a_sentence(stage: Stage) -> None:
     async with stage.session() as session:
-        monkeypatch.setattr(Executor, "_work", exhausted)
-        with pytest.raises(LocalError, match=r"too little memory"):
+        session.kernels = Broken(stage.kernels, "unpack", MemoryError())  # type: ignore[assignment]
+        with pytest.raises(LocalError, match=r"too little memory for the run: use shorter or fewer texts"):
             await session.run(TEXT)
 
 

@@ -60,7 +60,7 @@ class Parties:
         public, integers = small_model()
         sequences = ids(*texts)
         plan = public.plan([len(s) for s in sequences])
-        return Parties(plan, public.inputs(sequences), setup_weights(plan, integers, get_kernels(), bytes(16)))
+        return Parties(plan, public.inputs(sequences), setup_weights(plan, integers, get_kernels(), bytes(range(16))))
 
     def local(self) -> LocalRun:
         return run_local(self.plan, self.inputs, self.setup, self.kernels, seed=self.seed)

@@ -13,9 +13,12 @@ import numpy as np
 
 from engine.bench.workload import Array, Workload
 from engine.errors import InputError
-from engine.models.bert import BertRanges, F, bert
+from engine.models.bert import BertRanges, F, W, bert
 from engine.models.calibrate import calibrated, measured, quantise
 from engine.models.checkpoint import Checkpoint, random_checkpoint
+from engine.models.gpt2 import GPT2_SHAPES, Gpt2Shape, gpt2_program
+from engine.models.gpt2_calibrate import calibrated_gpt2, measured_gpt2, quantise_gpt2
+from engine.models.gpt2_reference import embed_tokens, gpt2_forward, random_gpt2
 from engine.models.reference import forward
 from engine.models.shapes import SHAPES, BertShape
 from engine.models.taps import Ranges
@@ -24,7 +27,7 @@ from engine.models.weights import load_model
 from engine.parameters import Small
 from engine.scheduler.plan import Program
 
-__all__ = ["bert_load", "minilm_load", "private"]
+__all__ = ["bert_load", "gpt2_load", "minilm_load", "private"]
 
 VOCAB = 1024
 """Rows of the embedding table of a bare shape: it is not part of what is measured."""
@@ -47,7 +50,7 @@ def bert_load(name: str, shape: str, tokens: int, layers: int | None = None) -> 
     )
 
 
-def check_tokens(name: str, shape: BertShape, tokens: int) -> None:
+def check_tokens(name: str, shape: BertShape | Gpt2Shape, tokens: int) -> None:
     if not 1 <= tokens <= shape.max_positions:
         raise InputError(f"{name} takes 1 to {shape.max_positions} tokens, not {tokens}")
 
@@ -63,6 +66,20 @@ def _observed(checkpoint: Checkpoint, ids: np.ndarray[tuple[int], np.dtype[np.in
 
     hidden = forward(checkpoint, ids, tap)
     return kept["embedding.n"], hidden, ranges
+
+
+def gpt2_load(name: str, tokens: int) -> Workload:
+    """The GPT-2 shape on the client's own embedded tokens, to all its hidden states."""
+    shape = replace(GPT2_SHAPES["gpt2"], vocab=VOCAB)
+    check_tokens(name, shape, tokens)
+    checkpoint = random_gpt2(shape, 1)
+    ids = np.random.default_rng(tokens).integers(0, VOCAB, tokens)
+    ranges = calibrated_gpt2(checkpoint, measured_gpt2(checkpoint, [ids]), "hidden")
+    program = gpt2_program(shape, ranges, (tokens,), head="hidden", embedding=False)
+    inputs = {"x": np.rint(embed_tokens(checkpoint, ids) * 2.0 ** (F + W)).astype(np.int64)}
+    phrase = f"{shape.layers} decoder blocks of {shape.hidden}, {tokens} tokens, seeded weights of the owner"
+    weights, reference = private(program, quantise_gpt2(checkpoint)), {"output 0": gpt2_forward(checkpoint, ids)}
+    return Workload(name, phrase, program, counted(program), inputs, weights, reference)
 
 
 def counted(program: Program) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ WORKLOADS: dict[str, Builder] = {
     "bert-tiny": lambda name, tokens: modelloads.bert_load(name, name, tokens),
     "bert-base": lambda name, tokens: modelloads.bert_load(name, name, tokens),
     "bert-large": lambda name, tokens: modelloads.bert_load(name, name, tokens),
+    "gpt2": lambda name, tokens: modelloads.gpt2_load(name, tokens),
     "minilm": lambda name, tokens: modelloads.minilm_load(name, tokens),
 }
 

@@ -23,7 +23,7 @@ from engine.wires import Masked, Share, concat
 __all__ = ["causal_softmax_times", "cut", "join", "join_rows"]
 
 
-def causal_softmax_times(score: Share, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
+def causal_softmax_times(score: Share | Masked, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
     """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring), row i over the columns 0 .. i. Seven rounds.
 
     score (H, S, S): shares, of which the triangle alone is opened; v (H, S, d)."""

@@ -22,20 +22,32 @@ from engine.models.taps import Range, Ranges, measure
 from engine.models.text import Tokenizer
 from engine.parameters import Small, small_integers
 
-__all__ = ["calibrated", "default_ranges", "measured", "quantise", "widened"]
+__all__ = [
+    "bound_bits",
+    "calibrated",
+    "default_ranges",
+    "measured",
+    "norm_magnitudes",
+    "put_integers",
+    "put_linear",
+    "put_vectors",
+    "quantise",
+    "widened",
+]
 
 MARGIN = 2.0
 SCORE_MARGIN = 1.5
 
 
-def _bits(magnitude: float, margin: float = MARGIN) -> int:
+def bound_bits(magnitude: float, margin: float = MARGIN) -> int:
     """log2 of the bound: `margin` bits above the magnitude, rounded up to whole bits."""
     return math.ceil(math.log2(max(magnitude, 2.0**-20)) + margin)
 
 
-def _norm(residual: float, seen: Range) -> tuple[int, int, int]:
+def norm_magnitudes(residual: float, seen: Range) -> tuple[int, int, int]:
+    """(|y|, lowest and highest mean square) of a norm, from the residual and the range of its variance."""
     low = math.floor(math.log2(max(seen.low, 2.0**-24)) - MARGIN)
-    return max(_bits(residual), 1), low, max(_bits(seen.high), low + 3)
+    return max(bound_bits(residual), 1), low, max(bound_bits(seen.high), low + 3)
 
 
 def calibrated(checkpoint: Checkpoint, ranges: Ranges) -> BertRanges:
@@ -45,7 +57,7 @@ def calibrated(checkpoint: Checkpoint, ranges: Ranges) -> BertRanges:
     embedding = max(ranges.overall("embedding").magnitude, ranges.overall("embedding.centred").magnitude)
     tables = ("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight")
     largest = max(embedding, *(float(np.abs(checkpoint.parameters[t]).max()) for t in tables))
-    return BertRanges(_norm(largest, ranges.overall("embedding.variance")), blocks, _head(checkpoint, ranges))
+    return BertRanges(norm_magnitudes(largest, ranges.overall("embedding.variance")), blocks, _head(checkpoint, ranges))
 
 
 def _block(ranges: Ranges, i: int) -> BlockRange:
@@ -56,26 +68,26 @@ def _block(ranges: Ranges, i: int) -> BlockRange:
     first = max(hidden.magnitude, top("attention.residual", "attention.centred", "attention.dense"))
     second = top("attention.hidden", "output.residual", "output.centred", "down")
     softmax = SoftmaxRange(
-        score=max(_bits(top("score") + 2, SCORE_MARGIN), 4),
-        spread=max(_bits(top("rowspread") + 4), 5),
-        product=max(_bits(top("softmax.product")), 1),
-        o=max(_bits(top("context")), 1),
+        score=max(bound_bits(top("score") + 2, SCORE_MARGIN), 4),
+        spread=max(bound_bits(top("rowspread") + 4), 5),
+        product=max(bound_bits(top("softmax.product")), 1),
+        o=max(bound_bits(top("context")), 1),
     )
     return BlockRange(
         softmax,
-        v=max(_bits(top("query", "key", "value")), 1),
-        up=max(_bits(top("up", "activation")), 3),
-        attention=_norm(first, ranges.layer("attention.variance", i)),
-        output=_norm(second, ranges.layer("output.variance", i)),
+        v=max(bound_bits(top("query", "key", "value")), 1),
+        up=max(bound_bits(top("up", "activation")), 3),
+        attention=norm_magnitudes(first, ranges.layer("attention.variance", i)),
+        output=norm_magnitudes(second, ranges.layer("output.variance", i)),
     )
 
 
 def _head(checkpoint: Checkpoint, ranges: Ranges) -> HeadRange:
     last = ranges.layer("output.hidden", checkpoint.config.layers - 1).magnitude
     if checkpoint.head is None:
-        return HeadRange(_bits(last))
-    dense = _bits(max(ranges.overall("head.dense").magnitude, last))
-    return HeadRange(max(_bits(ranges.overall("logits").magnitude), 2), max(dense, 4))
+        return HeadRange(bound_bits(last))
+    dense = bound_bits(max(ranges.overall("head.dense").magnitude, last))
+    return HeadRange(max(bound_bits(ranges.overall("logits").magnitude), 2), max(dense, 4))
 
 
 def default_ranges(shape: BertShape) -> BertRanges:
@@ -112,18 +124,18 @@ def quantise(checkpoint: Checkpoint) -> dict[str, Small]:
     p, c = checkpoint.parameters, checkpoint.config
     out: dict[str, Small] = {}
     e = "embeddings."
-    _put(out, e + "words", p[e + "word_embeddings.weight"], EMBED, WEIGHT)
+    put_integers(out, e + "words", p[e + "word_embeddings.weight"], EMBED, WEIGHT)
     places = p[e + "position_embeddings.weight"] + p[e + "token_type_embeddings.weight"][0]
-    _put(out, e + "places", places, EMBED, WEIGHT)
+    put_integers(out, e + "places", places, EMBED, WEIGHT)
     gain, shift = _affine(checkpoint, e + "LayerNorm")
     for i in range(c.layers):
         gain, shift = _block_integers(checkpoint, i, gain, shift, out)
     if checkpoint.head is None:
-        _vectors(out, "head.hidden", gain, shift)
+        put_vectors(out, "head.hidden", gain, shift)
     else:
         h = checkpoint.head
-        _linear(out, "head.dense", h.dense_weight, h.dense_bias, gain, shift)
-        _linear(out, "head.classifier", h.weight, h.bias, np.ones(c.hidden), np.zeros(c.hidden))
+        put_linear(out, "head.dense", h.dense_weight, h.dense_bias, gain, shift)
+        put_linear(out, "head.classifier", h.weight, h.bias, np.ones(c.hidden), np.zeros(c.hidden))
     return out
 
 
@@ -132,16 +144,16 @@ def _block_integers(m: Checkpoint, i: int, gain: Array, shift: Array, out: dict[
     p, c, old, new = m.parameters, m.config, f"encoder.layer.{i}.", f"layer.{i}."
     for name, factor in (("query", c.head_dim**-0.5), ("key", 1.0), ("value", 1.0)):
         at = f"{old}attention.self.{name}"
-        _linear(out, new + name, p[at + ".weight"] * factor, p[at + ".bias"] * factor, gain, shift)
+        put_linear(out, new + name, p[at + ".weight"] * factor, p[at + ".bias"] * factor, gain, shift)
     at = old + "attention.output.dense"
-    _put(out, new + "dense.weight", p[at + ".weight"].T, W, WEIGHT)
-    _vectors(out, new + "attention", gain, shift + p[at + ".bias"])
+    put_integers(out, new + "dense.weight", p[at + ".weight"].T, W, WEIGHT)
+    put_vectors(out, new + "attention", gain, shift + p[at + ".bias"])
     gain, shift = _affine(m, old + "attention.output.LayerNorm")
     at = old + "intermediate.dense"
-    _linear(out, new + "up", p[at + ".weight"], p[at + ".bias"], gain, shift)
+    put_linear(out, new + "up", p[at + ".weight"], p[at + ".bias"], gain, shift)
     at = old + "output.dense"
-    _put(out, new + "down.weight", p[at + ".weight"].T, W, WEIGHT)
-    _vectors(out, new + "output", gain, shift + p[at + ".bias"])
+    put_integers(out, new + "down.weight", p[at + ".weight"].T, W, WEIGHT)
+    put_vectors(out, new + "output", gain, shift + p[at + ".bias"])
     return _affine(m, old + "output.LayerNorm")
 
 
@@ -149,18 +161,19 @@ def _affine(m: Checkpoint, name: str) -> tuple[Array, Array]:
     return m.parameters[name + ".weight"], m.parameters[name + ".bias"]
 
 
-def _linear(out: dict[str, Small], name: str, weight: Array, b: Array, gain: Array, shift: Array) -> None:
+def put_linear(out: dict[str, Small], name: str, weight: Array, b: Array, gain: Array, shift: Array) -> None:
     """(n gain + shift) W^T + b = n (gain W^T) + (shift W^T + b)."""
-    _put(out, name + ".weight", gain[:, None] * weight.T, W, WEIGHT)
-    _put(out, name + ".bias", shift @ weight.T + b, F + W, BIAS)
+    put_integers(out, name + ".weight", gain[:, None] * weight.T, W, WEIGHT)
+    put_integers(out, name + ".bias", shift @ weight.T + b, F + W, BIAS)
 
 
-def _vectors(out: dict[str, Small], name: str, gain: Array, shift: Array) -> None:
-    _put(out, name + ".gain", gain, W, WEIGHT)
-    _put(out, name + ".shift", shift, F + W, BIAS)
+def put_vectors(out: dict[str, Small], name: str, gain: Array, shift: Array) -> None:
+    """A gain at scale W and a shift at scale F + W."""
+    put_integers(out, name + ".gain", gain, W, WEIGHT)
+    put_integers(out, name + ".shift", shift, F + W, BIAS)
 
 
-def _put(out: dict[str, Small], name: str, a: Array, scale: int, bound: int) -> None:
+def put_integers(out: dict[str, Small], name: str, a: Array, scale: int, bound: int) -> None:
     """round(a 2^scale), checked against the bound that the plan declares for every weight."""
     top = float(np.abs(a).max(initial=0.0)) * 2.0**scale
     if top >= bound:

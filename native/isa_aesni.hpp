@@ -10,6 +10,7 @@ struct Isa : KeySchedule {
     using V = __m128i;
     using Mask = __m128i;
     static constexpr int blocks = 1, group = 8;
+    static constexpr bool transposes = false;
 
     struct Keys {
         V round[11];

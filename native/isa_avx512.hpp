@@ -10,6 +10,7 @@ struct Isa : KeySchedule {
     using V = __m512i;
     using Mask = __mmask8;
     static constexpr int blocks = 4, group = 8;
+    static constexpr bool transposes = true;
 
     struct Keys {
         V round[11];
@@ -67,6 +68,19 @@ struct Isa : KeySchedule {
     }
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
+
+    // Block b of instance i in lane i of row b becomes lane b of row i.
+    static void transpose(V* rows) {
+        const V a = _mm512_shuffle_i32x4(rows[0], rows[1], 0x44), b = _mm512_shuffle_i32x4(rows[0], rows[1], 0xee);
+        const V c = _mm512_shuffle_i32x4(rows[2], rows[3], 0x44), d = _mm512_shuffle_i32x4(rows[2], rows[3], 0xee);
+        rows[0] = _mm512_shuffle_i32x4(a, c, 0x88);
+        rows[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
+        rows[2] = _mm512_shuffle_i32x4(b, d, 0x88);
+        rows[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    }
+    static V even_words(V a, V b) { return _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b); }
+    static V add_product(V sum, V a, const u64* b) { return _mm512_add_epi64(sum, _mm512_mullo_epi64(a, load(b))); }
+    static u64 word_total(V v) { return u64(_mm512_reduce_add_epi64(v)); }
 
     // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
     using Lanes = V;

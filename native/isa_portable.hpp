@@ -13,6 +13,7 @@ struct Isa {
     using Mask = u64;  // all ones or zero
     using Keys = BitslicedKeys;
     static constexpr int blocks = 1, group = 16;
+    static constexpr bool transposes = false;
 
     static V load(const void* p) {
         V v;

@@ -10,16 +10,17 @@ namespace {
 // plain = (value, -slope) and scaled = (slope, 0). Tables lie back to front, as the points do, between zeros.
 struct Coefficients {
     u64 pitch, points;  // words a point takes in a leaf's blocks
-    Array<u64> plain, scaled;
+    Array<u64> plain, scaled, slopes;  // slopes: of points, where a leaf block is one point
 
     Coefficients(const LeafEvalJob& job, u64 pitch, u64 room)
-        : pitch(pitch), points(u64(1) << job.points), plain((points + job.size + room) * pitch), scaled(job.slope ? plain.size() : 0) {
+        : pitch(pitch), points(u64(1) << job.points), plain((points + job.size + room) * pitch), scaled(job.slope ? plain.size() : 0),
+          slopes(job.slope ? plain.size() / pitch : 0) {
         for (u64 j = 0; j < job.size; ++j) {
             const u64 at = (points + job.size - 1 - j) * pitch;
             plain[at] = u64(job.value[j]);
             if (!job.slope) continue;
             plain[at + 1] = u64(0) - u64(job.slope[j]);
-            scaled[at] = u64(job.slope[j]);
+            scaled[at] = slopes[at / pitch] = u64(job.slope[j]);
         }
     }
     // Where the coefficient of a point lies that is `ahead` points after the first point of the leaf in which the table begins,
@@ -46,6 +47,46 @@ inline void leaf_words(const Isa::Keys& keys, const Nodes& nodes, u64 leaves, u6
                 u8* to = reinterpret_cast<u8*>(out) + B * g * stride + 16 * (q * blocks + block);
                 Isa::scatter(to, stride, Isa::add_if(h[g], Isa::odd(s[g]), cw[block * G + g]));
             }
+        }
+    }
+}
+
+// The same sums for four instances at a time, in registers: N blocks of one seed in flight, then transposed to N blocks of one
+// instance. Adds up coefficients times words in plain[i], and slopes times first words of points in scaled[i].
+template <class I, bool sloped>
+void inner_products(const typename I::Keys& keys, const Nodes& nodes, u64 leaves, u64 blocks, const V* cw, const Coefficients& c,
+                    const u64* from, u64* plain, u64* scaled) {
+    constexpr int N = sloped ? 2 * B : B;
+    for (int g = 0; g < G; ++g) {
+        V plain_sum[B], scaled_sum[B];
+        for (int i = 0; i < B; ++i) plain_sum[i] = scaled_sum[i] = I::zero();
+        for (u64 q = 0; q < leaves; ++q) {
+            const V s = nodes.now[q * G + g], sigma = I::sigma(s);
+            const Mask odd = I::odd(s);
+            for (u64 block = 0; block < blocks; block += N) {
+                V y[N], last[N];
+#pragma GCC unroll 16
+                for (int b = 0; b < N; ++b)
+                    y[b] = last[b] = I::exclusive_or(sigma, I::sigma(I::spread_low((block + u64(b) + 1) << 1)));
+                I::encrypt(keys, y, last);
+#pragma GCC unroll 16
+                for (int b = 0; b < N; ++b) y[b] = I::add_if(y[b], odd, cw[(block + u64(b)) * G + g]);
+#pragma GCC unroll 16
+                for (int b = 0; b < N; b += B) I::transpose(y + b);
+                const u64 first = q * blocks + block;
+#pragma GCC unroll 16
+                for (int i = 0; i < B; ++i) {
+                    const u64* at = c.plain.data() + from[B * g + i] + 2 * first;
+                    for (int b = 0; b < N; b += B) plain_sum[i] = I::add_product(plain_sum[i], y[b + i], at + 2 * b);
+                    if constexpr (sloped)
+                        scaled_sum[i] = I::add_product(scaled_sum[i], I::even_words(y[i], y[B + i]),
+                                                       c.slopes.data() + from[B * g + i] / 2 + first);
+                }
+            }
+        }
+        for (int i = 0; i < B; ++i) {
+            plain[B * g + i] = I::word_total(plain_sum[i]);
+            scaled[B * g + i] = I::word_total(scaled_sum[i]);
         }
     }
 }
@@ -95,9 +136,23 @@ private:
         for (u64 k = 0; k < words_; ++k)
             for (int i = 0; i < W; ++i) set_word(k, i, c.leaf[words_ * u64(i) + k]);
         expand(keys, c, job_.party, start, leaves_, nodes_);
+        if constexpr (Isa::transposes)
+            if (!wraps_ && blocks_ % u64(job_.slope ? 2 * B : B) == 0 && (!job_.slope || blocks_ == points_)) return in_registers(keys, lead);
         leaf_words(keys.leaf, nodes_, leaves_, blocks_, cw_.data(), y_.data());
         for (std::size_t i = 0; i < count_; ++i) {
             const u64 total = inner(i, coefficients_.at(0, lead[i])) + (wraps_ ? inner(i, coefficients_.at(modulus_ + 1, lead[i])) : 0);
+            job_.out[at_ + i] = job_.party ? u64(0) - total : total;
+        }
+    }
+
+    template <class Keys = Isa::Keys>
+    void in_registers(const HashPair& keys, const u64* lead) {
+        u64 from[W], plain[W], scaled[W];
+        for (int i = 0; i < W; ++i) from[i] = coefficients_.at(0, lead[i]);
+        const auto sum = job_.slope ? inner_products<Isa, true> : inner_products<Isa, false>;
+        sum(keys.leaf, nodes_, leaves_, blocks_, cw_.data(), coefficients_, from, plain, scaled);
+        for (std::size_t i = 0; i < count_; ++i) {
+            const u64 total = job_.slope ? plain[i] + job_.d_hat[at_ + i] * scaled[i] : plain[i];
             job_.out[at_ + i] = job_.party ? u64(0) - total : total;
         }
     }

@@ -3,7 +3,7 @@ hidden, H heads, dh = D / H, F intermediate; `lengths` are the public lengths of
 
 Pre-norm blocks carry x, the residual stream at scale 2f, as a masked wire that is opened once a half block; what joins
 it is added to its share, so that nothing of the stream is ever rounded. Gains and biases of the norms fold into the
-linear layers that read n. Attention is causal: see engine/gates/causal.py. 20 rounds a block when the weights are owned.
+linear layers that read n. Attention is causal (engine/gates/causal.py). 20 rounds a block when the weights are owned.
 """
 
 from __future__ import annotations

@@ -48,8 +48,11 @@ class Home:
         return identity.load(self.path / "identity")
 
     def new_identity(self) -> Identity:
-        """Raises InputError if there is one already."""
-        return identity.create(private_folder(self.path / "identity"))
+        """Raises InputError if there is one already: an identity is never overwritten."""
+        folder = self.path / "identity"
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"an identity is in {folder} already, with public key {self.identity.public}: it stays")
+        return identity.create(private_folder(folder))
 
     @cached_property
     def ledger(self) -> Ledger:

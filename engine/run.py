@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from engine.tape import TapeHeader, TapeReader
 
 __all__ = ["Finished", "Progress", "Settings", "open_tape", "run_plan"]
 
+log = logging.getLogger(__name__)
 Bytes = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 Integers = dict[str, NDArray[np.int64]]
@@ -73,6 +75,7 @@ async def run_plan(
     try:
         home.ledger.spend(tape.header.tape, party)
         Path(tape.where).unlink(missing_ok=True)
+        log.info("tape %s is spent; %d calls, %d rounds", tape.header.tape.hex()[:12], len(plan.calls), plan.rounds)
         timeline = Timeline()
         link.rounds, link.sent = set(), {"prepare": 0, "online": 0, "bulk": 0}
         executor = Executor(

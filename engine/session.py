@@ -136,6 +136,7 @@ class ClientSession:
     async def _fetch(self, tape_id: bytes, plan: Plan) -> None:
         if self.dealer is None:
             raise PeerError("the owner names a tape that this side does not hold")
+        log.info("fetching tape %s from the dealer", tape_id.hex()[:12])
         async with self.dealer() as dealer:
             await dealer.fetch(tape_id, plan, self.home)
 
@@ -179,6 +180,7 @@ async def connect(
     pairing = await asyncio.to_thread(find_pairing, place, model)
     parameters = await asyncio.to_thread(pairing.parameters)
     channel = await open_transport(transport).connect(address, _options(place, pairing.owner, deadline))
+    log.info("connected to the owner of %s (%s) at %s", pairing.public.name, pairing.public.digest[:12], address)
     open_dealer = None if dealer is None else dealing(*dealer, place, transport, deadline)
     settings = Settings(progress, overlap)
     session = ClientSession(Link(channel), pairing, place, parameters, kernels or get_kernels(), open_dealer, settings)

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,19 @@ from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, whereabouts
 from engine.home import Home, default_home
 
-__all__ = ["Output", "console", "home_option", "json_option", "progress", "size", "text_errors"]
+__all__ = [
+    "Output",
+    "console",
+    "home_option",
+    "json_option",
+    "open_home",
+    "progress",
+    "set_up_logging",
+    "size",
+    "step",
+    "stop_on_terminate",
+    "text_errors",
+]
 
 log = logging.getLogger(__name__)
 INTERRUPTED = 130
@@ -75,9 +88,19 @@ def _one_line(text: str) -> str:
 
 def set_up_logging(verbose: bool) -> None:
     """Logs go to stderr. They hold names and sizes, never data or keys."""
-    level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler])
     logging.captureWarnings(True)
+
+
+def stop_on_terminate() -> None:
+    """SIGTERM ends a command as Ctrl-C does, in order: no half file, and the other side hears of it."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored, as in the background
+        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
 
 
 def open_home(path: Path | None) -> Home:
@@ -117,6 +140,17 @@ def progress(label: str, unit: str = "") -> Iterator[Callable[[int, int], None]]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def step(label: str) -> Iterator[None]:
+    """Something that takes a while: a spinner on a terminal, a line elsewhere."""
+    if not console.is_terminal:
+        console.print(f"{label} ...", highlight=False)
+        yield
+        return
+    with console.status(f"{label} ..."):
+        yield
 
 
 def size(count: float) -> str:

@@ -40,7 +40,8 @@ def deal(
 
     \b
     To files:   roundelay deal model/public.json --tokens 128 --count 10 --client KEY -o tapes/
-                then bring tapes/owner to the owner's home and tapes/client to the client's, by safe hands
+                then bring them home by safe hands: cp -r tapes/owner/. HOME/ for the owner, which gets a
+                model key too, and cp -r tapes/client/. HOME/ for the client
     As service: roundelay deal --serve tcp://0.0.0.0:7001 --owner KEY --client KEY
 
     The dealer must collude with neither party. Tapes are secret: whoever holds a party's tape sees what it sees.
@@ -50,6 +51,8 @@ def deal(
     if serve is not None:
         if owner is None or not keys:
             raise InputError("a dealer's service needs --owner KEY and at least one --client KEY")
+        if model is not None or output is not None or lengths:
+            raise InputError("MODEL, --tokens and -o deal to files; with --serve the owner says what to deal")
         run(_serve(place, serve, check_public_key(owner), keys, out))
     elif model is None or output is None or not lengths or len(keys) != 1:
         raise InputError("to deal to files give MODEL, --tokens, one --client and -o; to serve give --serve ADDRESS")

@@ -18,8 +18,8 @@ import click
 import numpy as np
 from rich.table import Table
 
-from engine.cli.common import Output, console, json_option, size, text_errors
-from engine.errors import LocalError, PeerTimeout
+from engine.cli.common import Output, json_option, size, step, text_errors
+from engine.errors import InputError, LocalError, PeerError, TapeError
 from engine.models.reference import answer
 from engine.models.text import DEMO_TEXTS, Tokenizer
 from engine.models.weights import load_model
@@ -50,7 +50,6 @@ def demo(
     """
     with _folder(keep) as folder:
         chosen = [_of_length(model, tokens)] if tokens else list(texts or DEMO_TEXTS)
-        console.print("compiling the model and making keys ...")
         report = _run(folder, model, chosen, batch, overlap)
     accuracy = _accuracy(model, chosen, report)
     data = (
@@ -83,11 +82,12 @@ def _of_length(model: str, tokens: int) -> str:
 
 def _run(folder: Path, model: str, texts: list[str], batch: bool, overlap: bool) -> dict[str, Any]:
     """Set the three roles up, let them run, and return the client's JSON report."""
-    _call("compile", model, "-o", folder / "model")
-    keys = {role: _call("keygen", "--home", folder / role)["public_key"] for role in ("dealer", "owner", "client")}
+    verb = "embed" if load_model(model).head is None else "classify"
+    with step("compiling the model and making keys"):
+        _call("compile", model, "-o", folder / "model")
+        keys = {role: _call("keygen", "--home", folder / role)["public_key"] for role in ("dealer", "owner", "client")}
     barrier = [] if overlap else ["--no-overlap"]
-    console.print("starting dealer and model owner; the client pairs, then runs ...")
-    with _Service(
+    with step("starting dealer and model owner; the client pairs, then runs"), _Service(
         "deal", "--serve", "tcp://127.0.0.1:0", "--owner", keys["owner"], "--client", keys["client"],
         "--home", folder / "dealer",
     ) as dealer:  # fmt: skip
@@ -98,27 +98,30 @@ def _run(folder: Path, model: str, texts: list[str], batch: bool, overlap: bool)
         ) as owner:  # fmt: skip
             client = ["--home", folder / "client"]
             paired = _call("pair", owner.address, "--owner", keys["owner"], *client)
-            (folder / "texts.txt").write_text("\n".join(texts))
             how = ["--batch"] if batch else ["--one-by-one"]
-            report = _call("embed", owner.address, "--file", folder / "texts.txt", *how, *at, *client, *barrier)
+            report = _call(verb, *how, *at, *client, *barrier, "--", owner.address, *texts)
     report["setup_bytes"] = paired["setup_bytes"]
     for run in report.get("runs", []):
         run["setup_bytes"] = paired["setup_bytes"]
     return report
 
 
-def _command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "engine.cli.main", *(str(a) for a in args), "--json"]
+def _command(name: object, *args: object) -> list[str]:
+    return [sys.executable, "-m", "engine.cli.main", str(name), "--json", *(str(a) for a in args)]
 
 
 def _call(*args: object) -> dict[str, Any]:
-    """Run a command to its end; its JSON. A failure shows what it said."""
+    """Run a command to its end; its JSON. A failure is raised as the one that it reports."""
     done = subprocess.run(_command(*args), capture_output=True, text=True, env=_environment())
     if done.returncode:
-        said = " ".join(done.stderr.strip().splitlines()[-3:]).removeprefix("error: ")
-        raise LocalError(f"`roundelay {args[0]}` ended with code {done.returncode}: {said}")
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        kind = _KINDS.get(done.returncode, LocalError)
+        raise kind(f"`roundelay {args[0]}`: {said[0].removeprefix('error: ')}")
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+_KINDS = {kind.exit_code: kind for kind in (InputError, PeerError, TapeError, LocalError)}
 
 
 def _environment() -> dict[str, str]:
@@ -145,7 +148,9 @@ class _Service:
         timer.cancel()
         if not line:
             self._process.kill()
-            raise PeerTimeout(f"`roundelay {self.args[0]}` did not come up within {START_SECONDS} s")
+            raise LocalError(
+                f"`roundelay {self.args[0]}` did not come up: it ended, or took more than {START_SECONDS} s"
+            )
         self.address = json.loads(line)["listening"]
         return self
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+from difflib import get_close_matches
 
 import click
 
-from engine.cli.common import set_up_logging, text_errors
+from engine.cli.common import set_up_logging, stop_on_terminate, text_errors
 
 COMMANDS = {
     "demo": "demo", "compile": "compile", "plan": "plan", "keygen": "keys", "pair": "keys", "deal": "deal",
@@ -28,6 +29,16 @@ class Lazy(click.Group):
         found = getattr(module, cmd_name.replace("compile", "compile_"))
         assert isinstance(found, click.Command)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a guess at what was meant."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, 1)
+            guess = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"No such command '{args[0]}': {guess}")
+        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -51,6 +62,7 @@ def cli(verbose: bool) -> None:
                 6 a check failed (fuzz, demo).
     """
     set_up_logging(verbose)
+    stop_on_terminate()
 
 
 main = text_errors(cli)

@@ -215,7 +215,7 @@ def test_a_home_without_identity_says_what_to_do(tmp_path: Path) -> None:
 
 def test_an_identity_is_never_overwritten(tmp_path: Path) -> None:
     made = Home(tmp_path / "home").new_identity()
-    with pytest.raises(InputError, match=r"exists already: an identity is never overwritten"):
+    with pytest.raises(InputError, match=rf"an identity is in .* already, with public key {made.public}: it stays"):
         Home(tmp_path / "home").new_identity()
     assert Home(tmp_path / "home").identity == made
 

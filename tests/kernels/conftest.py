@@ -7,6 +7,7 @@ import pytest
 
 from engine.kernels.interface import Kernels
 from engine.kernels.numpy_kernels import NumpyKernels
+from engine.kernels.threaded import ThreadedKernels
 
 
 def native_kernels() -> list[Kernels]:
@@ -23,7 +24,7 @@ def label(kernels: Kernels) -> str:
     return f"native-{target.name}" if (target := getattr(kernels, "target", None)) else kernels.name
 
 
-BACK_ENDS = [NumpyKernels(), *native_kernels()]
+BACK_ENDS = [NumpyKernels(), *native_kernels(), ThreadedKernels([NumpyKernels(), *native_kernels()][-1], 3, grain=1)]
 
 
 @pytest.fixture(params=BACK_ENDS, ids=label)

@@ -138,6 +138,16 @@ def test_the_fields_of_a_fuzz() -> None:
     assert fields(call("fuzz", "relu", "-n", 5)) == DOCUMENTED["fuzz"][0]
 
 
+def test_the_fields_of_a_benchmark() -> None:
+    assert fields(call("bench", "layernorm-128x768", "--runs", 1)) == DOCUMENTED["bench"][0]
+
+
+def test_every_command_has_a_section() -> None:
+    from engine.cli.main import COMMANDS
+
+    assert set(COMMANDS) <= set(DOCUMENTED)
+
+
 def test_the_fields_of_a_demo() -> None:
     """Those that it adds; the run itself is the client's."""
     from engine.result import Accuracy

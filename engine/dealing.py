@@ -18,14 +18,14 @@ import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.dealer import deal
-from engine.errors import InputError, LocalError, PeerError, PeerRefused, RoundelayError
+from engine.errors import InputError, LocalError, PeerError, PeerRefused
 from engine.files import private_folder
 from engine.handshake import binding, check_request, lengths_of, request, tape_id_of
 from engine.home import Home
@@ -35,7 +35,7 @@ from engine.models.compiled import PublicModel
 from engine.parameters import DealerParameters, MaskSource
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
-from engine.service import alive, converse, settled, welcome
+from engine.service import alive, converse, farewell, settled, welcome
 from engine.tape import HEADER_BYTES, TRAILER_BYTES, FileTapeWriter, TapeHeader
 from engine.transfer import receive_file, send_file
 from engine.transport.channel import Channel, ChannelOptions, Listener
@@ -223,8 +223,7 @@ def dealing(address: str, key: str, home: Home, transport: str = "zeromq", deadl
             async with await open_transport(transport).connect(address, options) as channel:
                 link = Link(channel)
                 yield DealerClient(link)
-                with suppress(RoundelayError):  # what was wanted is here
-                    await link.bye()
+                await farewell(link)
         except PeerError as e:
             raise type(e)(f"at the dealer: {e}") from e
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from engine.errors import LocalError
+from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, unhurried, whereabouts
 from engine.scheduler.link import Link
 from engine.transport.channel import Channel, Listener
 
-__all__ = ["IDLE_SECONDS", "alive", "converse", "settled", "welcome"]
+__all__ = ["IDLE_SECONDS", "alive", "converse", "farewell", "settled", "welcome"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 IDLE_SECONDS = 3600.0
 """How long a peer may keep a session open without asking for anything; a vanished one is noticed at once."""
+FAREWELL_SECONDS = 2.0
 BUSY_SECONDS = 1.0
 """How often a peer hears that long work goes on, so that its deadline measures silence."""
 
@@ -57,6 +59,14 @@ async def converse(channel: Channel, answer: Answer, role: str) -> None:
 async def _request(link: Link) -> dict[str, Any] | None:
     with unhurried(link, IDLE_SECONDS):
         return await link.request("a request")
+
+
+async def farewell(link: Link) -> None:
+    """Say goodbye and wait until the other side has closed, so that nothing is under way when this side does."""
+    with suppress(RoundelayError):
+        link.channel.deadline = min(link.channel.deadline, FAREWELL_SECONDS)
+        await link.bye()
+        await link.channel.recv("a goodbye")
 
 
 async def alive(link: Link, work: Coroutine[Any, Any, T]) -> T:

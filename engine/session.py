@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from engine.result import RunResult
 from engine.run import Finished, Progress, Settings, open_tape, run_plan
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
-from engine.service import settled
+from engine.service import farewell, settled
 from engine.tape import TapeReader
 from engine.transport.channel import ChannelOptions
 from engine.transport.registry import open_transport
@@ -152,8 +152,7 @@ class ClientSession:
 
     async def close(self) -> None:
         """End in order."""
-        with suppress(RoundelayError):
-            await self.link.bye()
+        await farewell(self.link)
         await self.link.channel.aclose()
 
 
@@ -209,6 +208,5 @@ async def pair(
         except RoundelayError as e:
             await link.error("the client failed on its side" if isinstance(e, LocalError) else str(e))
             raise
-        with suppress(RoundelayError):
-            await link.bye()
+        await farewell(link)
         return result

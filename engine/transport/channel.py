@@ -160,9 +160,7 @@ class Channel(ABC):
             raise LocalError(f"a message of {size} bytes exceeds the channel's limit of {self._limit} bytes")
         self._begin("send")
         try:
-            if not self._send_now(parts, size):
-                async with asyncio.timeout(self.deadline):
-                    await self._send_parts(parts, size)
+            await self._send_within(self.deadline, parts, size)
         except TimeoutError:
             raise overdue(self.deadline, f"{self.peer} to take a message of {size} bytes") from None
         finally:
@@ -177,10 +175,7 @@ class Channel(ABC):
         """
         self._begin("receive")
         try:
-            message = self._recv_now()
-            if message is None:
-                async with asyncio.timeout(self.deadline):
-                    message = await self._recv()
+            message = await self._recv_within(self.deadline)
         except TimeoutError:
             raise overdue(self.deadline, f"{what} from {self.peer}") from None
         finally:
@@ -205,18 +200,16 @@ class Channel(ABC):
             raise LocalError(f"two tasks {verb} on one channel at the same time")
         self._busy.add(verb)
 
-    def _send_now(self, parts: Sequence[Buffer], size: int) -> bool:
-        """Takes the message if that needs no waiting. A deadline costs more than a small message: a transport that can
-        do without it in the usual case overrides this and `_recv_now`."""
-        return False
+    async def _send_within(self, deadline: float, parts: Sequence[Buffer], size: int) -> None:
+        """As `_send`, by the deadline, else TimeoutError. For a transport that need not join the parts, `size` bytes
+        together, or that keeps deadlines at a lower cost."""
+        async with asyncio.timeout(deadline):
+            await self._send(joined(parts))
 
-    def _recv_now(self) -> memoryview | None:
-        """The next message if it is there."""
-        return None
-
-    async def _send_parts(self, parts: Sequence[Buffer], size: int) -> None:
-        """As `_send`, for a transport that need not join the parts, `size` bytes together."""
-        await self._send(joined(parts))
+    async def _recv_within(self, deadline: float) -> memoryview:
+        """As `_recv`, by the deadline, else TimeoutError."""
+        async with asyncio.timeout(deadline):
+            return await self._recv()
 
     @abstractmethod
     async def _send(self, message: memoryview) -> None:

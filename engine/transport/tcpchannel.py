@@ -57,35 +57,26 @@ class TcpChannel(Channel):
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
-    def _send_now(self, parts: Sequence[Buffer], size: int) -> bool:
-        if self._outgoing.held >= self._window or self._unwritable is not None:
-            return False
+    async def _send_within(self, deadline: float, parts: Sequence[Buffer], size: int) -> None:
+        await self._room.until(lambda: self._outgoing.held < self._window or self._unwritable is not None, deadline)
+        if self._unwritable is not None:
+            raise fresh(self._unwritable)
         self._outgoing.put(parts, size)
         if not self._awaits_writable:
             self._writable()
-        return True
-
-    async def _send_parts(self, parts: Sequence[Buffer], size: int) -> None:
-        await self._room.until(lambda: self._outgoing.held < self._window or self._unwritable is not None)
-        if self._unwritable is not None:
-            raise fresh(self._unwritable)
-        self._send_now(parts, size)
 
     async def _send(self, message: memoryview) -> None:
-        await self._send_parts((message,), message.nbytes)
+        await self._send_within(self.deadline, (message,), message.nbytes)
 
-    def _recv_now(self) -> memoryview | None:
-        message = self._inbox.pop()
-        return None if message is None else self._taken(message)
-
-    async def _recv(self) -> memoryview:
-        return self._taken(await self._inbox.get())
-
-    def _taken(self, message: memoryview) -> memoryview:
+    async def _recv_within(self, deadline: float) -> memoryview:
+        message = await self._inbox.get(deadline)
         self._held -= message.nbytes + MESSAGE_COST
         if not self._reads and self._held < self._window:
             self._read(True)
         return message
+
+    async def _recv(self) -> memoryview:
+        return await self._recv_within(self.deadline)
 
     async def _close(self) -> None:
         here = LocalError(CLOSED_HERE)
@@ -96,8 +87,7 @@ class TcpChannel(Channel):
                 self._read(True)  # what still comes is dropped; the peer's end says that it has everything
                 self._writable()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._linger):
-                        await self._ended.until(lambda: self._gone is not None)
+                    await self._ended.until(lambda: self._gone is not None, self._linger)
         finally:
             self._lose(here)
 

@@ -7,7 +7,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.errors import InputError, LocalError
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from engine.errors import InputError
 
 __all__ = ["Identity", "check_public_key", "create", "load"]
 
@@ -79,9 +81,4 @@ def _read_key(path: Path) -> str:
 
 
 def _public_of(secret: bytes) -> str:
-    try:
-        import zmq
-        from zmq.utils import z85
-    except ImportError as error:
-        raise LocalError("identities need the package pyzmq") from error
-    return z85.decode(zmq.curve_public(z85.encode(secret))).hex()
+    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw().hex()

@@ -126,6 +126,14 @@ def test_it_is_found_by_name() -> None:
     assert isinstance(open_transport("tcp"), TcpTransport)
 
 
+def test_it_needs_no_zeromq() -> None:
+    code = "import sys; sys.modules['zmq'] = None; from engine.transport.registry import open_transport; "
+    code += "from pathlib import Path; from engine.transport.identity import create; "
+    code += "open_transport('tcp'); create(Path(sys.argv[1]))"
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-c", code, folder], check=True)
+
+
 # ---------------------------------------------------------------------- who is let in
 async def test_an_unlisted_client_is_refused(listener: TcpListener, server: Identity, clients: list[Identity]) -> None:
     accepting = asyncio.create_task(listener.accept(SHORT))

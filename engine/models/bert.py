@@ -174,8 +174,8 @@ def _embedding(m: _Model) -> Graph:
     ids = Masked(g, g.add("input", (), kind, owner=0, name="one-hot tokens"))  # (S, vocab)
     if m.owner == "public":
         raise fail("a public embedding table is looked up by the client: trace without the embedding")
-    words = weight(g, "words", (m.shape.vocab, d), owner=m.owner, scale=EMBED, bound=WEIGHT, ring=ring)
-    places = weight(g, "places", (m.shape.max_positions, d), owner=m.owner, scale=EMBED, bound=WEIGHT, ring=ring)
+    words = _parameter(m, g, "words", (m.shape.vocab, d), EMBED, ring)
+    places = _parameter(m, g, "places", (m.shape.max_positions, d), EMBED, ring)
     x = matmul(ids, words, magnitude(y + EMBED))  # (S, D)
     x = concat([_at_positions(part, places) for part in _rows(m, x)])
     n = layer_norm(x, m.norm(m.ranges.embedding, m.block_ring(0), ring), m.shape.eps, F)
@@ -268,7 +268,11 @@ def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:
     """A share that, opened and truncated to scale F, is a wire of `ring` bits."""
     if m.shape.activation == "relu":
         return relu(h.truncate(F), ring, bound >> W)
-    return (silu if m.shape.activation == "silu" else gelu)(h, ring + W, bound=bound)
+    return _SMOOTH[m.shape.activation](h, ring + W, bound=bound)
+
+
+# gelu_new, the approximation by tanh, lies within 5e-4 of gelu: less than the error of either gate.
+_SMOOTH = {"gelu": gelu, "gelu_new": gelu, "silu": silu, "tanh": tanh}
 
 
 def _rows(m: _Model, x: Any) -> list[Any]:

@@ -1,6 +1,6 @@
 """Tapes: what the dealer hands to one party for one run, in the order in which the run reads it.
 
-    magic 8 | version u32 | party u32 | plan digest 32 | tape id 16 | seed 16 | body length u64 | body | SHA-256 of it all
+    magic 8 | version u32 | party u32 | plan 32 | tape id 16 | seed 16 | body length u64 | body | SHA-256 of it all
 
 The seed stretches into everything uniform; the body holds only DPF correction words and P1's corrections of shares. The
 tape id is public, the same on both tapes of a pair, and keys the hash of the DPF. A reader verifies the whole file

@@ -333,8 +333,8 @@ def concat(wires: Sequence[Linear], axis: int = 0) -> Any:
 
 
 def magnitude(bits: int) -> int:
-    """The bound that a calibrated |x| < 2^bits stands for: a sixty-fourth below, so that rounding up stays below 2^bits,
-    also in an index of seven bits: a bit more would double the domain of its key."""
+    """The bound that a calibrated |x| < 2^bits stands for: a sixty-fourth below, so that rounding up stays below
+    2^bits, also in an index of seven bits: a bit more would double the domain of its key."""
     return (1 << bits) - (1 << max(bits - 6, 0)) if bits > 0 else 1
 
 

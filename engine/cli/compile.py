@@ -47,7 +47,8 @@ def compile_(model: str, output: Path, samples: Path | None, check: bool, as_jso
     integers, tokenizer = quantise(checkpoint), Tokenizer(checkpoint)
     if check:  # before anything is written
         with progress("checking bounds", "texts") as bar:
-            run_clear(public_of(checkpoint, ranges), integers, [tokenizer.encode(t) for t in texts[:CHECKED]], bar)
+            sequences = [tokenizer.encode(t, cut=True) for t in texts[:CHECKED]]
+            run_clear(public_of(checkpoint, ranges), integers, sequences, bar)
     compiled = compile_model(checkpoint, ranges, integers, output)
     data = {"model": checkpoint.name, "digest": compiled.public.digest, "folder": str(output), "samples": len(texts)}
     text = f"compiled {checkpoint.name} ({compiled.public.digest[:12]}) into {output}, calibrated on {len(texts)} texts"

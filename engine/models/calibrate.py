@@ -182,10 +182,10 @@ def put_integers(out: dict[str, Small], name: str, a: Array, scale: int, bound: 
 
 
 def measured(checkpoint: Checkpoint, texts: list[str], progress: Callable[[int, int], None] | None = None) -> Ranges:
-    """The ranges of every tap over sample texts."""
+    """The ranges of every tap over sample texts; those longer than the model takes are cut to its length."""
     tokenizer, ranges = Tokenizer(checkpoint), Ranges()
     for i, text in enumerate(texts):
-        ranges.merge(measure(checkpoint, [tokenizer.encode(text)]))
+        ranges.merge(measure(checkpoint, [tokenizer.encode(text, cut=True)]))
         if progress is not None:
             progress(i + 1, len(texts))
     return ranges

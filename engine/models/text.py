@@ -30,8 +30,8 @@ class Tokenizer:
         self._tokenizer.no_truncation()
         self._name, self._shape = checkpoint.name, checkpoint.config
 
-    def encode(self, text: str) -> NDArray[np.int64]:
-        """Token ids (n,) with the special tokens; the empty text has these alone.
+    def encode(self, text: str, *, cut: bool = False) -> NDArray[np.int64]:
+        """Token ids (n,) with the special tokens; the empty text has these alone. `cut` shortens what is too long.
 
         Raises InputError, which never quotes the text, if it is too long for the model, has ids outside the model's
         vocabulary, gives no token at all, or is not valid Unicode.
@@ -41,6 +41,7 @@ class Tokenizer:
         except Exception as error:  # as above
             raise InputError(f"the text cannot be tokenised ({type(error).__name__}): is it valid Unicode?") from None
         limit = self._shape.max_positions
+        ids = ids[:limit] if cut else ids
         if not 0 < len(ids) <= limit:
             raise InputError(
                 f"the text has {len(ids)} tokens, special tokens included; {self._name} takes from 1 to {limit}"

@@ -1,79 +1,90 @@
-"""The basis values of the polynomial gate as words: public ones from x_hat, secret ones from the dealer's masks."""
+"""The basis values of the polynomial gate: public ones read from x_hat, secret ones as words of the dealer's masks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.kernels.interface import Kernels
-from engine.ring import U64, Words, reduce, ring_mask
+from engine.kernels.interface import Kernels, Operand
+from engine.ring import U64, Words, ring_mask
 
-__all__ = ["evaluate", "public_value", "secret_value"]
+__all__ = ["Shaped", "Symbol", "evaluate", "public_value", "secret_value"]
 
 Symbol = tuple[str, int, int]
 Terms = Sequence[tuple[int, tuple[Symbol, ...]]]
+Shaped = tuple[Operand, tuple[int, ...]]
+"""An operand and the shape that its elements have."""
 
 
-def public_value(symbol: Symbol, x_hat: Words) -> Words:
+def public_value(symbol: Symbol, x_hat: NDArray[Any]) -> Shaped:
     """x: x_hat; h, u: the lift of a ring of `bits`; d: x_hat mod 2^bits; b: the masked bit."""
     kind, _, bits = symbol
+    x = Operand(np.ascontiguousarray(x_hat).reshape(-1), bits if kind != "x" and kind != "b" else 64)
     match kind:
         case "h":
-            return reduce(x_hat + U64(1 << (bits - 2)), bits)
+            x = replace(x, add=1 << (bits - 2))
         case "u":
-            return U64(1) ^ (reduce(x_hat + U64(1 << (bits - 2)), bits) >> U64(bits - 1))
-        case "d":
-            return x_hat & ring_mask(bits)
+            x = replace(x, add=1 << (bits - 2), drop=bits - 1, flip=1)
         case "b":
-            return x_hat.astype(U64)
-    return x_hat
+            x = replace(x, bits=8)
+    return x, x_hat.shape
 
 
-def secret_value(symbol: Symbol, r: Words, ring: int) -> Words:
+def secret_value(symbol: Symbol, r: Words, ring: int) -> Shaped:
     """r: the mask; m: its top bit; l: r mod 2^bits; rho: the mask of a bit; s: the sign, from sigma as 0/1."""
     kind, _, bits = symbol
     match kind:
         case "m":
-            return r >> U64(ring - 1)
+            r = r >> U64(ring - 1)
         case "l":
-            return r & ring_mask(bits)
+            r = r & ring_mask(bits)
         case "rho":
-            return r.astype(U64)
+            r = r.astype(U64)
         case "s":
-            return (r.astype(np.int64) * 2 - 1).view(U64)
-    return r
+            r = (r.astype(np.int64) * 2 - 1).view(U64)
+    return Operand(np.ascontiguousarray(r).reshape(-1)), r.shape
 
 
 def evaluate(
     terms: Terms,
-    value: Callable[[Symbol], Words],
+    value: Callable[[Symbol], Shaped],
     shape: tuple[int, ...],
     ring: int,
     kernels: Kernels,
-    dealt: Sequence[tuple[Words, int, tuple[Symbol, ...]]] = (),
+    dealt: Sequence[tuple[Shaped, tuple[Symbol, ...]]] = (),
 ) -> Words:
-    """sum c prod(symbols) + sum 2^shift dealt prod(symbols) mod 2^ring, broadcast to `shape`."""
+    """sum c prod(symbols) + sum dealt prod(symbols) mod 2^ring, broadcast to `shape`."""
     slots: dict[Symbol, int] = {}
-    arrays: list[Words] = []
-    program: list[tuple[int, tuple[int, ...]]] = []
+    operands: list[Operand] = []
+
+    def add(shaped: Shaped) -> int:
+        operands.append(_spread(*shaped, shape, kernels))
+        return len(operands) - 1
 
     def slot(symbol: Symbol) -> int:
         if symbol not in slots:
-            slots[symbol] = len(arrays)
-            arrays.append(_full(value(symbol), shape))
+            slots[symbol] = add(value(symbol))
         return slots[symbol]
 
-    for c, symbols in terms:
-        program.append((c % (1 << 64), tuple(slot(s) for s in symbols)))
-    for coefficient, shift, symbols in dealt:
-        factors = tuple(slot(s) for s in symbols)
-        arrays.append(_full(coefficient, shape))
-        program.append((1 << shift, (len(arrays) - 1, *factors)))
+    program = [(c % (1 << 64), tuple(slot(s) for s in symbols)) for c, symbols in terms]
+    # Coefficients come last, so that monomials with a common beginning share its product.
+    program += [(1, (*(slot(s) for s in symbols), add(coefficient))) for coefficient, symbols in dealt]
     out = np.empty(int(np.prod(shape, dtype=np.int64)), U64)
-    kernels.poly(arrays, program, ring, out)
+    kernels.poly(operands, program, ring, out)
     return out.reshape(shape)
 
 
-def _full(a: Words, shape: tuple[int, ...]) -> Words:
-    return np.ascontiguousarray(np.broadcast_to(a, shape)).reshape(-1)
+def _spread(operand: Operand, own: tuple[int, ...], shape: tuple[int, ...], kernels: Kernels) -> Operand:
+    """The operand broadcast to `shape`: read over and over where its axes of size 1 are the first or the last ones."""
+    own = (1,) * (len(shape) - len(own)) + own
+    stop = max((i + 1 for i, k in enumerate(own) if k > 1), default=0)
+    start = min((i for i, k in enumerate(own) if k > 1), default=stop)
+    if own[start:stop] == shape[start:stop]:
+        return replace(operand, repeat=int(np.prod(shape[stop:], dtype=np.int64)))
+    words = np.empty(int(np.prod(own, dtype=np.int64)), U64)
+    kernels.poly([operand], [(1, (0,))], 64, words)
+    return Operand(np.ascontiguousarray(np.broadcast_to(words.reshape(own), shape)).reshape(-1))

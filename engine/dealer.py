@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.basis import Symbol, evaluate, secret_value
+from engine.basis import Shaped, Symbol, evaluate, secret_value
 from engine.fss.prg import SeedStream
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
@@ -231,7 +231,7 @@ class _Dealing:
         if lowered.offset:
             self.offset[node.index] = evaluate(lowered.offset, self._secret, node.type.shape, ring, self.kernels)
 
-    def _secret(self, symbol: Symbol) -> Words:
+    def _secret(self, symbol: Symbol) -> Shaped:
         if symbol[0] == "s":
             return secret_value(symbol, self.sigma[symbol[1]].astype(U64), 1)
         return secret_value(symbol, self.r[symbol[1]], self._graph(symbol[1]).type.ring)

@@ -18,12 +18,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.basis import Symbol, evaluate, public_value
+from engine.basis import Shaped, Symbol, evaluate, public_value
 from engine.errors import LocalError
 from engine.fss.prg import SeedStream
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
-from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import (
+    Equal,
+    Interval,
+    Kernels,
+    Lookup,
+    Operand,
+    Question,
+    Tweak,
+    leaf_levels,
+    tree_levels,
+)
 from engine.linear import apply_linear, constants, matmul_words
 from engine.parameters import Parameters
 from engine.ring import U64, Words, byte_width, packed_bytes, reduce, ring_mask, to_ring
@@ -232,15 +242,16 @@ class PartyCall:
     # ------------------------------------------------------------------ gates
     def _poly(self, node: Node, tape: ReadTape) -> None:
         lowered, ring = lower(node, self.call.segment.graph), node.type.ring
-        dealt, skip = [], 0
+        dealt, seed = [], self._seed(node)
         for c in lowered.coefficients:
-            share = self._dealt(node, tape, c.shape, c.bits, skip)
-            skip += share.size
-            dealt.append((share, c.shift, c.public))
+            size = int(np.prod(c.shape, dtype=np.int64))
+            source = tape(size * byte_width(c.bits)) if self.party else self.stream.lazy(seed, size)
+            dealt.append(((Operand(source, c.bits, shift=c.shift), c.shape), c.public))
+            seed += size
         free = lowered.free if self.party == 0 else ()
         self.values[node.index] = evaluate(free, self._basis, node.type.shape, ring, self.kernels, dealt)
 
-    def _basis(self, symbol: Symbol) -> Words:
+    def _basis(self, symbol: Symbol) -> Shaped:
         return public_value(symbol, self.values[symbol[1]])
 
     def _matmul(self, node: Node, _tape: ReadTape) -> None:

@@ -120,7 +120,8 @@ struct Plan {
         for (const Equal& q : job.questions.equals) equals.push_back(point(q.value));
         sums.reserve(job.questions.lookups.size());
         for (const Lookup& q : job.questions.lookups) place(sums.emplace_back(q, modulus));
-        u64 cost = points.size() * u64(levels + 1);
+        u64 cost = 0;
+        for (const u64 offset : points) cost += begins(offset) ? 0 : u64(levels + 1);
         bool wraps = false;
         for (const Window& window : windows) {
             wraps = wraps || (levels < 60 && window.leaves() >= (u64(1) << levels));
@@ -129,6 +130,13 @@ struct Plan {
         whole = wraps || (levels <= 12 && cost >= tree_cost(levels, u64(1) << levels));
     }
     u64 whole_leaves() const { return u64(1) << levels; }
+
+    // Whether a window begins at a point, whose leaf is then visited in any case: the usual end of a table.
+    bool begins(u64 offset) const {
+        for (const Window& window : windows)
+            if (window.back == offset) return true;
+        return false;
+    }
 
 private:
     std::size_t point(u64 offset) {
@@ -220,6 +228,7 @@ private:
     void parts(const HashPair& keys, Columns c) {
         u64 index[W];
         for (std::size_t k = 0; k < places_.size(); ++k) {
+            if (plan_.begins(plan_.points[k])) continue;
             for (int i = 0; i < W; ++i) index[i] = ((c.x_hat[i] - plan_.points[k]) & plan_.modulus) >> LEAF_BITS;
             walk(keys, c, job_.party, index, places_[k]);
             c.ahead = 0;
@@ -230,18 +239,27 @@ private:
                 lowest[i] = (c.x_hat[i] - window.back) & plan_.modulus;
                 index[i] = lowest[i] >> LEAF_BITS;
             }
-            expand(keys, c, job_.party, index, window.leaves(), nodes_);
+            V before[G];
+            expand(keys, c, job_.party, index, window.leaves(), nodes_, before);
             c.ahead = 0;
             leaf_blocks(keys, c, window.leaves());
+            for (std::size_t k = 0; k < places_.size(); ++k)
+                if (plan_.points[k] == window.back) take_first(places_[k], before);
             for (const TableSum* sum : window.sums)
                 emit(*sum, [&](std::size_t i) { return (lowest[i] & 127) + ((window.back - sum->back) & plan_.modulus); });
         }
     }
 
+    void take_first(Place& place, const V (&before)[G]) const {
+        for (int i = 0; i < W; ++i) std::memcpy(place.block + 16 * i, bits_.data() + i * bit_stride_, 16);
+        for (int g = 0; g < G; ++g) Isa::store_low(place.before + B * g, before[g]);
+    }
+
     void whole(const HashPair& keys, const Columns& c) {
         static const u64 zeros[W] = {};
         const u64 leaves = plan_.whole_leaves();
-        expand(keys, c, job_.party, zeros, leaves, nodes_);
+        V before[G];
+        expand(keys, c, job_.party, zeros, leaves, nodes_, before);
         if (!places_.empty()) sum_controls(leaves);
         leaf_blocks(keys, c, leaves);
         for (std::size_t k = 0; k < places_.size(); ++k)

@@ -100,6 +100,17 @@ struct LeafEvalJob {
     u64* out;
 };
 
+// Element i of an operand: e = source[i / repeat mod size], then ((e + add mod 2^bits) >> drop xor flip) << shift. The source is
+// words, or bytes (`width` an element), or, where both are null, a keystream.
+struct Operand {
+    const u64* words;
+    const u8* bytes;
+    int width;
+    RoundKeys keys;
+    u64 offset, size, repeat, add, flip;
+    int bits, drop, shift;
+};
+
 struct Term {
     u64 coefficient;
     std::vector<u32> factors;
@@ -116,7 +127,7 @@ struct Target {
     void (*ctr)(const RoundKeys&, u64 offset, u64* out, std::size_t n);
     void (*pack)(const u64* values, int w, u8* out, std::size_t n);
     void (*unpack)(const u8* data, int w, u64* out, std::size_t n);
-    void (*poly)(const u64* const* arrays, const std::vector<Term>& terms, int w, u64* out, std::size_t n);
+    void (*poly)(const std::vector<Operand>& operands, const std::vector<Term>& terms, int w, u64* out, std::size_t n);
     void (*matmul_u64)(const u64* a, const u64* b, int w, u64* out, MatmulShape);
     void (*matmul_i16)(const u64* a, const i16* b, int w, u64* out, MatmulShape);
     void (*matmul_i32)(const u64* a, const i32* b, int w, u64* out, MatmulShape);

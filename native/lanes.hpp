@@ -25,7 +25,8 @@ inline void store_lane(u64* p, Lane v) { _mm512_storeu_si512(p, v); }
 // Low 52 bits of products of 52-bit words, added modulo 2^64: exact modulo 2^52 for any number of terms.
 struct Fused52 {
     static constexpr int tile_rows = 8;
-    static Lane product(Lane a, Lane b) { return _mm512_madd52lo_epu64(_mm512_setzero_si512(), a, b); }
+    static Lane product(Lane a, Lane b) { return add_product(_mm512_setzero_si512(), a, b); }
+    static Lane add_product(Lane sum, Lane a, Lane b) { return _mm512_madd52lo_epu64(sum, a, b); }
     struct Sum {
         Lane low;
         void add(const u64* a, Lane b) { low = _mm512_madd52lo_epu64(low, _mm512_set1_epi64(i64(*a)), b); }
@@ -40,6 +41,7 @@ struct Full64 {
         const Lane cross = _mm512_add_epi64(_mm512_mul_epu32(_mm512_srli_epi64(a, 32), b), _mm512_mul_epu32(a, _mm512_srli_epi64(b, 32)));
         return _mm512_add_epi64(_mm512_mul_epu32(a, b), _mm512_slli_epi64(cross, 32));
     }
+    static Lane add_product(Lane sum, Lane a, Lane b) { return _mm512_add_epi64(sum, product(a, b)); }
     struct Sum {
         Lane low, cross;
         void add(const u64* a, Lane b) {
@@ -66,6 +68,7 @@ inline void store_lane(u64* p, Lane v) { std::memcpy(p, &v, sizeof v); }
 struct Full64 {
     static constexpr int tile_rows = 4;
     static Lane product(Lane a, Lane b) { return a * b; }
+    static Lane add_product(Lane sum, Lane a, Lane b) { return sum + a * b; }
     struct Sum {
         Lane low;
         void add(const u64* a, Lane b) { low += *a * b; }

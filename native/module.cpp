@@ -71,18 +71,33 @@ struct Bound {
         nb::gil_scoped_release release;
         target->unpack(data.data(), w, out.data(), out.size());
     }
-    void poly(nb::sequence arrays, nb::sequence terms, int w, Out<u64> out) const {
-        std::vector<In<u64>> held;
-        std::vector<const u64*> pointers;
+    // (source, keystream offset, size, bits, repeat, add, drop, flip, shift); the source is words, bytes, or a seed. The caller's
+    // sequence keeps the arrays alive.
+    Operand operand(nb::handle from) const {
+        Operand o{};
+        o.offset = nb::cast<u64>(from[1]), o.size = nb::cast<u64>(from[2]), o.bits = nb::cast<int>(from[3]);
+        o.repeat = nb::cast<u64>(from[4]), o.add = nb::cast<u64>(from[5]), o.drop = nb::cast<int>(from[6]);
+        o.flip = nb::cast<u64>(from[7]), o.shift = nb::cast<int>(from[8]), o.width = (o.bits + 7) / 8;
+        const nb::object source = from[0];
+        if (nb::isinstance<nb::bytes>(source)) {
+            target->expand_key(reinterpret_cast<const u8*>(nb::borrow<nb::bytes>(source).c_str()), o.keys);
+            return o;
+        }
+        const auto array = nb::cast<nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>>(source);
+        if (array.dtype() == nb::dtype<u8>()) o.bytes = static_cast<const u8*>(array.data());
+        else o.words = static_cast<const u64*>(array.data());
+        return o;
+    }
+    void poly(nb::sequence operands, nb::sequence terms, int w, Out<u64> out) const {
+        std::vector<Operand> read;
         std::vector<Term> list;
-        for (nb::handle array : arrays) held.push_back(nb::cast<In<u64>>(array));
-        for (const auto& array : held) pointers.push_back(array.data());
+        for (nb::handle from : operands) read.push_back(operand(from));
         for (nb::handle term : terms) {
             Term& t = list.emplace_back(Term{nb::cast<u64>(term[0]), {}});
             for (nb::handle factor : term[1]) t.factors.push_back(nb::cast<u32>(factor));
         }
         nb::gil_scoped_release release;
-        target->poly(pointers.data(), list, w, out.data(), out.size());
+        target->poly(read, list, w, out.data(), out.size());
     }
     template <class Entry>
     void matmul(In<u64> a, In<Entry> b, int w, Out<u64> out) const {

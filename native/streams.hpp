@@ -1,7 +1,6 @@
-// Elementwise kernels: keystream, packing, polynomials, one-hot vectors.
+// Elementwise kernels: keystream, packing, one-hot vectors.
 #pragma once
 
-#include "lanes.hpp"
 #include "tree.hpp"
 
 namespace roundelay {
@@ -17,8 +16,7 @@ inline void keystream(const Isa::Keys& keys, u64 block, u64* out) {
     store_group(out, x);
 }
 
-inline void ctr(const RoundKeys& round_keys, u64 offset, u64* out, std::size_t n) {
-    const Isa::Keys keys(round_keys);
+inline void keystream_words(const Isa::Keys& keys, u64 offset, u64* out, std::size_t n) {
     u64 buffer[2 * W];
     u64 block = offset / 2, skip = offset % 2;
     while (n) {
@@ -33,11 +31,7 @@ inline void ctr(const RoundKeys& round_keys, u64 offset, u64* out, std::size_t n
     }
 }
 
-inline u64 load_word(const u8* p) {
-    u64 x;
-    std::memcpy(&x, p, 8);
-    return x;
-}
+inline void ctr(const RoundKeys& keys, u64 offset, u64* out, std::size_t n) { keystream_words(Isa::Keys(keys), offset, out, n); }
 
 // Eight values of w bits are w bytes: shifts and offsets of a group repeat in the next.
 template <int w>
@@ -104,73 +98,6 @@ inline void unpack(const u8* data, int w, u64* out, std::size_t n) {
     std::memcpy(bytes, data + groups * w, (rest * w + 7) / 8);
     Widths<1>::unpack(w, bytes, last, 1);
     std::memcpy(out + 8 * groups, last, 8 * rest);
-}
-
-template <class Multiply>
-void multiply(const u64* a, const u64* b, u64* __restrict out, std::size_t n) {
-    std::size_t i = 0;
-    for (; i + LANES <= n; i += LANES) store_lane(out + i, Multiply::product(load_lane(a + i), load_lane(b + i)));
-    for (; i < n; ++i) out[i] = a[i] * b[i];
-}
-
-constexpr std::size_t STRIP = 512;  // elements that stay in the first-level cache
-
-// Products of the leading factors of the last term, so that terms with a common beginning share them.
-struct Prefixes {
-    const std::vector<u32>* last = nullptr;
-    Array<u64> products;  // [depth][STRIP]; depth 0 holds the product of the first two
-
-    explicit Prefixes(std::size_t longest) : products(longest * STRIP) {}
-
-    template <class Multiply>
-    const u64* product(const u64* const* arrays, const std::vector<u32>& wanted, std::size_t at, std::size_t n) {
-        std::size_t common = 0;
-        while (last && common < wanted.size() && common < last->size() && wanted[common] == (*last)[common]) ++common;
-        const u64* done = arrays[wanted[0]] + at;
-        for (std::size_t k = 1; k < wanted.size(); ++k) {
-            u64* to = products.data() + (k - 1) * STRIP;
-            const u64* factor = arrays[wanted[k]] + at;
-            if (k >= common) multiply<Multiply>(done, factor, to, n);
-            done = to;
-        }
-        last = &wanted;
-        return done;
-    }
-};
-
-inline void accumulate(u64 coefficient, const u64* x, u64* sum, std::size_t n) {
-    if (coefficient == 1)
-        for (std::size_t i = 0; i < n; ++i) sum[i] += x[i];
-    else if (coefficient == ~u64(0))
-        for (std::size_t i = 0; i < n; ++i) sum[i] -= x[i];
-    else
-        for (std::size_t i = 0; i < n; ++i) sum[i] += coefficient * x[i];
-}
-
-template <class Multiply>
-void polynomial(const u64* const* arrays, const std::vector<Term>& terms, u64 mask, u64* out, std::size_t n) {
-    std::size_t longest = 1;
-    u64 constant = 0;
-    for (const Term& term : terms) {
-        longest = term.factors.size() > longest ? term.factors.size() : longest;
-        if (term.factors.empty()) constant += term.coefficient;
-    }
-    Prefixes prefixes(longest);
-    alignas(64) u64 sum[STRIP];
-    for (std::size_t at = 0; at < n; at += STRIP) {
-        const std::size_t count = n - at < STRIP ? n - at : STRIP;
-        for (std::size_t i = 0; i < count; ++i) sum[i] = constant;
-        prefixes.last = nullptr;
-        for (const Term& term : terms)
-            if (!term.factors.empty())
-                accumulate(term.coefficient, prefixes.product<Multiply>(arrays, term.factors, at, count), sum, count);
-        for (std::size_t i = 0; i < count; ++i) out[at + i] = sum[i] & mask;
-    }
-}
-
-inline void poly(const u64* const* arrays, const std::vector<Term>& terms, int w, u64* out, std::size_t n) {
-    if (w <= 52) polynomial<Fused52>(arrays, terms, low_bits(w), out, n);
-    else polynomial<Full64>(arrays, terms, low_bits(w), out, n);
 }
 
 // r is a mask: compared with every index, it is never one.

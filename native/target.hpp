@@ -5,6 +5,7 @@
 #include "gen.hpp"
 #include "leaf_eval.hpp"
 #include "matmul.hpp"
+#include "polynomial.hpp"
 #include "streams.hpp"
 
 namespace roundelay {

@@ -158,18 +158,26 @@ inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&p
     nodes.now.swap(nodes.next);
 }
 
-// Seeds of the leaves start, start + 1, ... (modulo their number) of each instance, in nodes.now.
-inline void expand(const HashPair& keys, const Columns& c, int party, const u64* start, u64 leaves, Nodes& nodes) {
+// Seeds of the leaves start, start + 1, ... (modulo their number) of each instance, in nodes.now; `before` as a walk to `start` has it.
+inline void expand(const HashPair& keys, const Columns& c, int party, const u64* start, u64 leaves, Nodes& nodes, V (&before)[G]) {
     V s[G], path[G];
     const int levels = c.cw.count;
     c.prefetch(c.root);
     c.prefetch(c.leaf);
     load_roots(c.root, party, s);
     load_path(start, path);
-    for (int g = 0; g < G; ++g) nodes.now[g] = s[g];
+    for (int g = 0; g < G; ++g) {
+        nodes.now[g] = s[g];
+        before[g] = Isa::zero();
+    }
     for (int i = 0; i < levels; ++i) {
+        const V bit = path_bit(i, levels);
         c.prefetch(c.level(i));
-        expand_level(keys.node, c.level(i), path, path_bit(i, levels), nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
+        expand_level(keys.node, c.level(i), path, bit, nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
+        for (int g = 0; g < G; ++g) {
+            before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], nodes.now[g]));
+            s[g] = nodes.now[g];
+        }
     }
 }
 

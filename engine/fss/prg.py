@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.interface import Kernels
+from engine.kernels.interface import Kernels, Keystream
 from engine.ring import U64, Words, reduce
 
 __all__ = ["SEED_BYTES", "SeedStream"]
@@ -27,6 +27,10 @@ class SeedStream:
         out = np.empty(shape, U64)
         self.kernels.ctr(self.seed, offset, out.reshape(-1))
         return reduce(out, ring)
+
+    def lazy(self, offset: int, size: int) -> Keystream:
+        """Uniform words as an operand of `Kernels.poly`, which expands them as it goes."""
+        return Keystream(self.seed, offset, size)
 
     def bits(self, offset: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """Uniform bits, 64 to a word."""

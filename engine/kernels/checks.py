@@ -12,7 +12,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from engine.errors import LocalError
-from engine.kernels.interface import Equal, Interval, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import (
+    Equal,
+    Interval,
+    Keystream,
+    Lookup,
+    Operand,
+    Question,
+    Tweak,
+    leaf_levels,
+    tree_levels,
+)
+from engine.ring import Words, byte_width
 
 __all__ = [
     "check_array",
@@ -68,16 +79,39 @@ def check_packed(w: int, words: NDArray[Any], data: NDArray[Any]) -> None:
 
 
 def check_poly(
-    arrays: Sequence[NDArray[Any]], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: NDArray[Any]
+    operands: Sequence[Words | Operand],
+    terms: Sequence[tuple[int, tuple[int, ...]]],
+    w: int,
+    out: NDArray[Any],
 ) -> None:
-    """Equally long vectors, and terms that name existing ones."""
+    """Vectors as long as the result, operands that serve all of it, and terms that name existing ones."""
     check_width(w)
-    for i, array in enumerate(arrays):
-        check_array(f"arrays[{i}]", array, (out.size,))
     check_array("out", out, (out.size,))
+    for i, operand in enumerate(operands):
+        if isinstance(operand, Operand):
+            check_operand(f"operands[{i}]", operand, out.size)
+        else:
+            check_array(f"operands[{i}]", operand, (out.size,))
     for c, factors in terms:
         require(0 <= c < 2**64, "a coefficient is outside 0..2^64 - 1")
-        require(all(0 <= i < len(arrays) for i in factors), "a term names an array that is not there")
+        require(all(0 <= i < len(operands) for i in factors), "a term names an operand that is not there")
+
+
+def check_operand(name: str, o: Operand, n: int) -> None:
+    """A source of at least one element, and numbers within 64 bits."""
+    check_width(o.bits)
+    shifts = 0 <= o.drop < 64 and 0 <= o.shift < 64
+    require(shifts and 0 <= o.add < 2**64 and o.flip in (0, 1) and o.repeat > 0, f"{name} has a number out of range")
+    if isinstance(o.source, Keystream):
+        require(len(o.source.seed) == 16, f"an AES-128 seed has 16 bytes, not {len(o.source.seed)}")
+        require(0 <= o.source.offset < 2**63, f"word offset {o.source.offset} is outside 0..2^63")
+        size = o.source.size
+    else:
+        check_array(name, o.source, (o.source.size,), np.uint8 if o.source.dtype == np.uint8 else np.uint64)
+        width = byte_width(o.bits) if o.source.dtype == np.uint8 else 1
+        require(o.source.size % width == 0, f"{name} does not hold whole elements of {width} bytes")
+        size = o.source.size // width
+    require(size > 0 or n == 0, f"{name} is empty")
 
 
 def check_matmul(a: NDArray[Any], b: NDArray[Any], w: int, out: NDArray[Any]) -> None:

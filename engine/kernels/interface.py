@@ -8,7 +8,7 @@ Functions are single-threaded over the slices that they get and release the GIL:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from engine.ring import Words
 
-__all__ = ["Equal", "Interval", "Kernels", "Lookup", "Question", "Tweak", "leaf_levels", "tree_levels"]
+__all__ = [
+    "Equal",
+    "Interval",
+    "Kernels",
+    "Keystream",
+    "Lookup",
+    "Operand",
+    "Question",
+    "Tweak",
+    "leaf_levels",
+    "tree_levels",
+]
 
 Bits = NDArray[np.uint8]
 Table = NDArray[np.int64]
@@ -61,6 +72,32 @@ class Lookup:
 Question = Interval | Equal | Lookup
 
 
+@dataclass(frozen=True, slots=True)
+class Keystream:
+    """Words offset to offset + size of a seed's keystream (see `Kernels.ctr`)."""
+
+    seed: bytes = field(repr=False)
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operand:
+    """An operand of `Kernels.poly` that is read where it lies: no array of its own is made for it.
+
+    Its element i is e = source[(i // repeat) mod size], then ((e + add mod 2^bits) >> drop xor flip) << shift. The
+    source is words, bytes (little-endian, byte_width(bits) of them an element, as on a tape) or keystream.
+    """
+
+    source: Words | Bits | Keystream = field(repr=False)
+    bits: int = 64
+    repeat: int = 1
+    add: int = 0
+    drop: int = 0
+    flip: int = 0
+    shift: int = 0
+
+
 def tree_levels(m: int) -> int:
     """Levels of a DPF with 128-bit leaves."""
     return max(m - 7, 0)
@@ -85,8 +122,15 @@ class Kernels(Protocol):
     def unpack(self, data: NDArray[np.uint8], w: int, out: Words) -> None:
         """Inverse of `pack`."""
 
-    def poly(self, arrays: Sequence[Words], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: Words) -> None:
-        """out = sum_k c_k prod_(i in term k) arrays[i] mod 2^w, elementwise; an empty product is 1. 0 <= c_k < 2^64."""
+    def poly(
+        self,
+        operands: Sequence[Words | Operand],
+        terms: Sequence[tuple[int, tuple[int, ...]]],
+        w: int,
+        out: Words,
+    ) -> None:
+        """out = sum_k c_k prod_(i in term k) operands[i] mod 2^w, elementwise; an empty product is 1. 0 <= c_k < 2^64.
+        A vector of words is as long as `out`."""
 
     def matmul(self, a: Words, b: NDArray[Any], w: int, out: Words) -> None:
         """out = a @ b mod 2^w. a (B, M, K) words; b (B, K, N) words, or int16 / int32 small integers; out (B, M, N)."""

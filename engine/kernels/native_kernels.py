@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels import _native, checks
-from engine.kernels.interface import Bits, Equal, Interval, Lookup, Question, Table, Tweak
+from engine.kernels.interface import Bits, Equal, Interval, Keystream, Lookup, Operand, Question, Table, Tweak
 from engine.kernels.keys import block_keys
-from engine.ring import Words
+from engine.ring import Words, byte_width
 
 __all__ = ["NativeKernels"]
 
@@ -26,6 +26,19 @@ def encode(question: Question, m: int, out: NDArray[Any]) -> tuple[str, int, Tab
             return "equal", value & top, 0, out
         case Lookup(first, table):
             return "lookup", first & top, table, out
+
+
+Encoded = tuple[Words | Bits | bytes, int, int, int, int, int, int, int, int]
+
+
+def encode_operand(o: Words | Operand) -> Encoded:
+    """Source, keystream offset, elements, and the numbers of the formula."""
+    if not isinstance(o, Operand):
+        return o, 0, o.size, 64, 1, 0, 0, 0, 0
+    numbers = (o.bits, o.repeat, o.add, o.drop, o.flip, o.shift)
+    if isinstance(o.source, Keystream):
+        return o.source.seed, o.source.offset, o.source.size, *numbers
+    return o.source, 0, o.source.size // (byte_width(o.bits) if o.source.dtype == np.uint8 else 1), *numbers
 
 
 class NativeKernels:
@@ -48,9 +61,15 @@ class NativeKernels:
         checks.check_packed(w, out, data)
         self.target.unpack(data, w, out)
 
-    def poly(self, arrays: Sequence[Words], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: Words) -> None:
-        checks.check_poly(arrays, terms, w, out)
-        self.target.poly(arrays, terms, w, out)
+    def poly(
+        self,
+        operands: Sequence[Words | Operand],
+        terms: Sequence[tuple[int, tuple[int, ...]]],
+        w: int,
+        out: Words,
+    ) -> None:
+        checks.check_poly(operands, terms, w, out)
+        self.target.poly([encode_operand(o) for o in operands], terms, w, out)
 
     def matmul(self, a: Words, b: NDArray[Any], w: int, out: Words) -> None:
         checks.check_matmul(a, b, w, out)

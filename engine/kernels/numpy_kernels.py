@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from engine.kernels import checks
-from engine.kernels.interface import Bits, Question, Table, Tweak
+from engine.kernels.interface import Bits, Keystream, Operand, Question, Table, Tweak
 from engine.kernels.numpy_dpf import (
     ONE,
     Evaluation,
@@ -23,7 +23,7 @@ from engine.kernels.numpy_dpf import (
     spread,
     t,
 )
-from engine.ring import U64, Words, reduce, ring_mask
+from engine.ring import U64, Words, byte_width, reduce, ring_mask
 
 __all__ = ["NumpyKernels"]
 
@@ -65,8 +65,15 @@ class NumpyKernels:
             bits[:, :w] = np.unpackbits(packed, bitorder="little")[: count * w].reshape(count, w)
             out[piece] = np.packbits(bits, axis=1, bitorder="little").view(U64)[:, 0]
 
-    def poly(self, arrays: Sequence[Words], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: Words) -> None:
-        checks.check_poly(arrays, terms, w, out)
+    def poly(
+        self,
+        operands: Sequence[Words | Operand],
+        terms: Sequence[tuple[int, tuple[int, ...]]],
+        w: int,
+        out: Words,
+    ) -> None:
+        checks.check_poly(operands, terms, w, out)
+        arrays = [self._spread(o, len(out)) if isinstance(o, Operand) else o for o in operands]
         for piece in chunks(len(out)):
             total = np.zeros(piece.stop - piece.start, U64)
             for c, factors in terms:
@@ -75,6 +82,23 @@ class NumpyKernels:
                     product *= arrays[i][piece]
                 total += product
             out[piece] = reduce(total, w)
+
+    def _spread(self, o: Operand, n: int) -> Words:
+        """The operand as a vector of its own."""
+        elements = reduce(self._elements(o) + U64(o.add), o.bits) >> U64(o.drop)
+        rows = np.repeat((elements ^ U64(o.flip)) << U64(o.shift), o.repeat)
+        return np.resize(rows, n)
+
+    def _elements(self, o: Operand) -> Words:
+        if not isinstance(o.source, Keystream):
+            if o.source.dtype == U64:
+                return o.source.view(U64)
+            out, width = np.empty(o.source.size // byte_width(o.bits), U64), byte_width(o.bits)
+            self.unpack(o.source.view(np.uint8), 8 * width, out)
+            return out
+        words = np.empty(o.source.size, U64)
+        self.ctr(o.source.seed, o.source.offset, words)
+        return words
 
     def matmul(self, a: Words, b: NDArray[Any], w: int, out: Words) -> None:
         checks.check_matmul(a, b, w, out)

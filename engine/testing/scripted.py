@@ -8,14 +8,15 @@ party knows of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import LocalError
-from engine.kernels.interface import Kernels
+from engine.kernels.interface import Kernels, Keystream, Operand
 from engine.ring import U64, Words
 from engine.scheduler.plan import Plan
 
@@ -37,6 +38,16 @@ class ScriptedKernels:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def poly(self, operands: Sequence[Words | Operand], *rest: Any) -> None:
+        self._inner.poly([self._expanded(o) if isinstance(o, Operand) else o for o in operands], *rest)
+
+    def _expanded(self, o: Operand) -> Operand:
+        if not isinstance(o.source, Keystream):
+            return o
+        words = np.empty(o.source.size, U64)
+        self.ctr(o.source.seed, o.source.offset, words)
+        return replace(o, source=words)
 
     def ctr(self, seed: bytes, offset: int, out: Words) -> None:
         self._inner.ctr(seed, offset, out)

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import (
+    Equal,
+    Interval,
+    Kernels,
+    Keystream,
+    Lookup,
+    Operand,
+    Question,
+    Tweak,
+    leaf_levels,
+    tree_levels,
+)
 from engine.kernels.numpy_kernels import NumpyKernels
-from engine.ring import U64, Words, packed_bytes, ring_mask
+from engine.ring import U64, Words, byte_width, packed_bytes, ring_mask
 
 DEFINITION = NumpyKernels()
 SIZES = st.sampled_from([0, 1, 3, 7, 8, 15, 16, 17, 33, 100])
@@ -107,6 +118,22 @@ def test_neighbouring_tables_share_a_window(native: Kernels, rng: np.random.Gene
     both(native, "dpf_eval", make)
 
 
+@pytest.mark.parametrize(("m", "size"), [(11, 128), (13, 578), (20, 1), (9, 200)])
+def test_a_threshold_at_the_end_of_a_table(native: Kernels, rng: np.random.Generator, m: int, size: int) -> None:
+    """[x >= hi] beside a table over [lo, hi): its leaf is the window's first."""
+    n, lo = 70, -(size // 2)
+    cw, x_hat = uniform(rng, (tree_levels(m), n, 2)), uniform(rng, n, m)
+    x_hat[:3] = 0, 2**m - 1, size // 2
+    wanted = [Lookup(lo, rng.integers(-99, 99, size)), Interval(lo + size, 1 << (m - 1)), Equal(lo + size - 1)]
+    key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(bytes(16), 3), x_hat)
+
+    def make() -> tuple[tuple[Any, ...], list[Any]]:
+        outs = [np.zeros(n, U64 if isinstance(q, Lookup) else np.uint8) for q in wanted]
+        return (1, m, *key, wanted, outs), outs
+
+    both(native, "dpf_eval", make)
+
+
 @given(SEEDS, SIZES, st.integers(1, 30), st.integers(0, 7), st.booleans(), st.sampled_from([0, 65_500]))
 @relaxed
 def test_arithmetic_leaves(native: Kernels, seed: int, n: int, m: int, points: int, sloped: bool, first: int) -> None:
@@ -174,6 +201,41 @@ def test_matmul(native: Kernels, seed: int, batch: int, m: int, k: int, n: int, 
         return (a, b, w, out), (out,)
 
     both(native, "matmul", make)
+
+
+def operand(draw: Any, rng: np.random.Generator, n: int) -> Words | Operand:
+    """A vector, or one of the ways to read an operand where it lies."""
+    kind = draw(st.sampled_from(["vector", "words", "bytes", "keystream"]))
+    if kind == "vector":
+        return uniform(rng, n)
+    size, bits = draw(st.sampled_from([1, 3, 8, 64, 600, max(n, 1)])), draw(st.integers(1, 64))
+    sources: dict[str, Any] = {
+        "words": lambda: uniform(rng, size),
+        "bytes": lambda: rng.integers(0, 256, size * byte_width(bits), dtype=np.uint8),
+        "keystream": lambda: Keystream(rng.bytes(16), draw(st.integers(0, 2**40)), size),
+    }
+    repeat, add, drop = (
+        draw(st.sampled_from([1, 1, 2, 7, 600])),
+        draw(st.integers(0, 2**64 - 1)),
+        draw(st.integers(0, 63)),
+    )
+    if draw(st.booleans()):
+        return Operand(sources[kind](), bits, repeat)
+    return Operand(sources[kind](), bits, repeat, add, drop, draw(st.integers(0, 1)), draw(st.integers(0, 63)))
+
+
+@given(st.data(), SEEDS, st.integers(1, 64), st.sampled_from([0, 1, 7, 511, 512, 1300]))
+@relaxed
+def test_poly_of_operands_read_in_place(native: Kernels, data: st.DataObject, seed: int, w: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    operands = [operand(data.draw, rng, n) for _ in range(4)]
+    terms = [(1, (0, 3)), (1, (0, 1, 3)), (2**64 - 1, (0, 1)), (1, (0, 1, 2, 2)), (5, (2,)), (7, ()), (3, (1, 2))]
+
+    def make() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(n, U64)
+        return (operands, terms, w, out), (out,)
+
+    both(native, "poly", make)
 
 
 BUCKETS = st.sampled_from([1, 2, 16, 64, 128, 256])

@@ -50,9 +50,9 @@ def bert_load(name: str, shape: str, tokens: int, layers: int | None = None) -> 
     )
 
 
-def check_tokens(name: str, shape: BertShape | Gpt2Shape, tokens: int) -> None:
-    if not 1 <= tokens <= shape.max_positions:
-        raise InputError(f"{name} takes 1 to {shape.max_positions} tokens, not {tokens}")
+def check_tokens(name: str, shape: BertShape | Gpt2Shape, tokens: int, least: int = 1) -> None:
+    if not least <= tokens <= shape.max_positions:
+        raise InputError(f"{name} takes {least} to {shape.max_positions} tokens, not {tokens}")
 
 
 def _observed(checkpoint: Checkpoint, ids: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[Array, Array, Ranges]:
@@ -96,21 +96,20 @@ def private(program: Program, integers: Mapping[str, Small]) -> dict[str, Small]
 def minilm_load(name: str, tokens: int) -> Workload:
     """The installed MiniLM on a text, embedding and pooling included, to the mean of the hidden states."""
     checkpoint = load_model("minilm")
-    check_tokens(name, checkpoint.config, tokens)
+    check_tokens(name, checkpoint.config, tokens, least=3)
     ids = _text_of(Tokenizer(checkpoint), tokens)
     ranges: BertRanges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS)))
     program = bert(checkpoint.config, ranges, (tokens,), head="mean")
     hot = np.zeros((tokens, checkpoint.config.vocab), np.int64)
     hot[np.arange(tokens), ids] = 1
-    pooled = forward(checkpoint, ids).sum(0, keepdims=True)
+    pooled = forward(checkpoint, ids).mean(0, keepdims=True)
     phrase = f"MiniLM (6 blocks of 384) on a text of {tokens} tokens, the owner's real weights"
-    weights = private(program, quantise(checkpoint))
-    return Workload(name, phrase, program, counted(program), {"one-hot tokens": hot}, weights, {"output 0": pooled})
+    weights, reference = private(program, quantise(checkpoint)), {"output 0": pooled}
+    return Workload(name, phrase, program, counted(program), {"one-hot tokens": hot}, weights, reference, tokens)
 
 
 def _text_of(tokenizer: Tokenizer, tokens: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A text of that many tokens, special tokens included, repeated and cut."""
-    words = " ".join(DEMO_TEXTS).split()
-    words = [words[i % len(words)] for i in range(tokens // 2 + 1)]
-    ids = tokenizer.encode(" ".join(words))
-    return np.concatenate([ids[: tokens - 1], ids[-1:]]) if tokens > 1 else ids[:1]
+    """The demonstration's texts without their special tokens, over and over, between the special tokens of one."""
+    texts = [tokenizer.encode(t) for t in DEMO_TEXTS]
+    inner = np.concatenate([ids[1:-1] for ids in texts])
+    return np.concatenate([texts[0][:1], np.resize(inner, tokens - 2), texts[0][-1:]])

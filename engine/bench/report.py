@@ -34,14 +34,14 @@ class Run:
     def pair(self, name: str) -> list[Any]:
         return [p[name] for p in self.parties]
 
-    def seconds(self, counted: Sequence[str]) -> dict[str, float]:
-        """Of the slower party; `counted`: from the first to the last event of the counted calls on either side."""
-        spans = [p["calls"][name] for p in self.parties for name in counted]
+    def seconds(self, calls: Sequence[str], counted: Sequence[str]) -> dict[str, float]:
+        """Of the slower party. `counted`: from when the first party knows the input of the counted calls, waiting for
+        their tape included, until the last one is through with them."""
+        before = calls[calls.index(counted[0]) - 1]
+        start = min(p["calls"][before][1] for p in self.parties)
+        stop = max(p["calls"][name][1] for p in self.parties for name in counted)
         alone = {name: max(self.pair(name)) for name in ("open", "prepare", "online")}
-        return {
-            "deal": self.dealt["deal"], **alone,
-            "counted": max(stop for _, stop in spans) - min(start for start, _ in spans),
-        }  # fmt: skip
+        return {"deal": self.dealt["deal"], **alone, "counted": stop - start}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,8 @@ class BenchReport:
         return total("counted", [c for c in by_layer(self.plan) if c.name in self.workload.counted])
 
     def seconds(self, name: str) -> list[float]:
-        return [r.seconds(self.workload.counted)[name] for r in self.runs]
+        calls = [c.call.name for c in self.plan.calls]
+        return [r.seconds(calls, self.workload.counted)[name] for r in self.runs]
 
     def per_party(self, value: Callable[[Report], float]) -> list[list[float]]:
         """One list a run: [P0, P1], or [both together] where they share a process."""

@@ -20,7 +20,8 @@ Inputs = Mapping[str, NDArray[np.int64]]
 @dataclass(frozen=True, slots=True)
 class Workload:
     """`what` says in a phrase what is measured. `counted` names the calls that the headline figures count; the rest
-    (how the input comes in, how the output goes out) is in the totals alone. `reference`: real outputs by name."""
+    (how the input comes in, how the output goes out) is in the totals alone. `reference`: real outputs by name, to
+    which the client divides what it learns by `divisor` (a mean comes as a sum)."""
 
     name: str
     what: str
@@ -29,11 +30,12 @@ class Workload:
     inputs: Inputs = field(repr=False)
     weights: Mapping[str, Small] = field(repr=False)
     reference: Mapping[str, Array] = field(repr=False)
+    divisor: int = 1
 
     def accuracy(self, outputs: Inputs) -> Accuracy:
         """Of what the client learned, at the scales that the plan reveals it at, against the reference."""
         scales = output_scales(Plan(self.program))
-        results = [outputs[name] / 2.0 ** scales[name] for name in self.reference]
+        results = [outputs[name] / 2.0 ** scales[name] / self.divisor for name in self.reference]
         return Accuracy.of(results, list(self.reference.values()))
 
 

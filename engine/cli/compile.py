@@ -43,11 +43,11 @@ def compile_(model: str, output: Path, samples: Path | None, check: bool, as_jso
     checkpoint = load_model(model)
     texts = read_lines(samples) if samples is not None else list(CALIBRATION_TEXTS)
     with progress("calibrating", "texts") as bar:
-        ranges = calibrated(checkpoint, measured(checkpoint, texts, bar))
+        ranges = calibrated(checkpoint, measured(checkpoint, texts, bar, cut=samples is None))
     integers, tokenizer = quantise(checkpoint), Tokenizer(checkpoint)
     if check:  # before anything is written
         with progress("checking bounds", "texts") as bar:
-            sequences = [tokenizer.encode(t, cut=True) for t in texts[:CHECKED]]
+            sequences = [tokenizer.encode(t, cut=samples is None) for t in texts[:CHECKED]]
             run_clear(public_of(checkpoint, ranges), integers, sequences, bar)
     compiled = compile_model(checkpoint, ranges, integers, output)
     data = {"model": checkpoint.name, "digest": compiled.public.digest, "folder": str(output), "samples": len(texts)}

@@ -181,11 +181,17 @@ def put_integers(out: dict[str, Small], name: str, a: Array, scale: int, bound: 
     out[name] = small_integers(np.ascontiguousarray(np.rint(a * 2.0**scale).astype(np.int64)))
 
 
-def measured(checkpoint: Checkpoint, texts: list[str], progress: Callable[[int, int], None] | None = None) -> Ranges:
-    """The ranges of every tap over sample texts; those longer than the model takes are cut to its length."""
+def measured(
+    checkpoint: Checkpoint,
+    texts: list[str],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    cut: bool = False,
+) -> Ranges:
+    """The ranges of every tap over sample texts. One longer than the model takes is an InputError, or `cut` to fit."""
     tokenizer, ranges = Tokenizer(checkpoint), Ranges()
     for i, text in enumerate(texts):
-        ranges.merge(measure(checkpoint, [tokenizer.encode(text, cut=True)]))
+        ranges.merge(measure(checkpoint, [tokenizer.encode(text, cut=cut)]))
         if progress is not None:
             progress(i + 1, len(texts))
     return ranges

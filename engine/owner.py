@@ -6,6 +6,7 @@ each, names the tape, or has one dealt; each side verifies its tape, and only th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ class OwnerService:
         key = await self._key(peer)
         mine = {"model": public.digest, "key": key.id}
         compare(mine, message, ["key"])
-        plan = public.plan(lengths)
+        plan = await asyncio.to_thread(public.plan, lengths)
         mine["plan"] = plan.digest.hex()
         compare(mine, message, ["plan"])
         tape = await alive(link, self._tape(message, plan, key.id, lengths))

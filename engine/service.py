@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, unhurried, whereabouts
 from engine.scheduler.link import Link
-from engine.transport.channel import Channel, Listener
+from engine.transport.channel import Channel, Listener, patience
 
 __all__ = ["IDLE_SECONDS", "alive", "converse", "farewell", "settled", "welcome"]
 
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 IDLE_SECONDS = 3600.0
 """How long a peer may keep a session open without asking for anything; a vanished one is noticed at once."""
+LONGEST_SECONDS = 3600.0
+"""How long signs of life may stand in for an answer."""
 FAREWELL_SECONDS = 2.0
 BUSY_SECONDS = 1.0
 """How often a peer hears that long work goes on, so that its deadline measures silence."""
@@ -53,7 +55,8 @@ async def converse(channel: Channel, answer: Answer, role: str) -> None:
             log.info("the cause: %s", whereabouts(failure))
         await link.error(f"the {role} failed on its side" if isinstance(error, LocalError) else str(error))
     finally:
-        await channel.aclose()
+        with suppress(RoundelayError, OSError):
+            await channel.aclose()
 
 
 async def _request(link: Link) -> dict[str, Any] | None:
@@ -83,7 +86,8 @@ async def alive(link: Link, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def settled(link: Link, what: str) -> dict[str, Any]:
-    """The next message that is no sign of life."""
-    while (reply := await link.message(what)).get("busy") is True:
-        continue
+    """The next message that is no sign of life. Raises PeerTimeout for one that takes too long all the same."""
+    async with patience(LONGEST_SECONDS, what):
+        while (reply := await link.message(what)).get("busy") is True:
+            continue
     return reply

@@ -49,6 +49,7 @@ __all__ = [
 
 FORMAT = 1
 HEADS = ("mean", "cls", "classify", "none")
+MOST_TEXTS, MOST_TOKENS = 1024, 1 << 16
 PUBLIC, TOKENIZER, WEIGHTS = "public.json", "tokenizer.json", "weights.safetensors"
 
 
@@ -71,6 +72,10 @@ class PublicModel:
                 raise InputError(f"a text of {n} tokens is outside the model's 1 to {self.shape.max_positions}")
         if not lengths:
             raise InputError("there is nothing to run: give at least one text")
+        if len(lengths) > MOST_TEXTS or sum(lengths) > MOST_TOKENS:
+            raise InputError(
+                f"a run takes at most {MOST_TEXTS} texts of {MOST_TOKENS} tokens together: run fewer at a time"
+            )
         return _plan(self, tuple(int(n) for n in lengths))
 
     def inputs(self, sequences: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:

@@ -20,6 +20,7 @@ from engine.owner import OwnerService
 from engine.pairing import find_pairing, receive_pairing
 from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
+from engine.service import IDLE_SECONDS
 from engine.transport.channel import Channel
 from engine.transport.memory import memory_pair
 from tests.session.stage import CLIENT, DEALER, OTHER, OWNER, Broken, Stage, checkpoint, compiled, ids, served
@@ -346,6 +347,23 @@ async def test_signs_of_life_keep_a_slow_dealing_within_a_short_deadline(
         session.link.channel.deadline = 2.5
         result = await session.run(TEXT)
     assert result.rounds == stage.model.public.plan((5,)).rounds
+
+
+async def test_signs_of_life_do_not_last_for_ever(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DealerService, "_in_thread", never)
+    async with stage.session() as session:
+        with pytest.raises(PeerTimeout, match=r"waited 3600 s for the owner's handshake"):
+            await session.run(TEXT)
+
+
+async def test_a_client_that_says_nothing_is_let_go(stage: Stage) -> None:
+    async with owner_link(stage) as link:
+        await asyncio.sleep(2 * IDLE_SECONDS)
+        with pytest.raises(PeerError, match=r"gave up: waited 3600 s for a request"):
+            await link.message("an answer")
 
 
 async def test_an_owner_that_vanishes_before_its_report_does_not_take_the_result_away(

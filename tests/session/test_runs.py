@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from engine.models.reference import answer
 from engine.pairing import weight_list
 from engine.result import RunResult
 from engine.ring import packed_bytes
-from tests.session.stage import CLIENT, OTHER, Stage, checkpoint, ids
+from tests.session.stage import CLIENT, OTHER, SHAPE, Stage, checkpoint, compiled, ids
 
 TEXTS = ["a red cat sat on the mat", "the dog ran", ""]
 TOLERANCE = 6e-3
@@ -104,6 +106,7 @@ async def test_a_barrier_after_every_round_changes_nothing_but_time(stage: Stage
     ("sequences", "sentence"),
     [
         ([], "nothing to run"),
+        ([np.ones(5, np.int64)] * 1025, "at most 1024 texts of 65536 tokens together: run fewer at a time"),
         ([np.arange(30)], "30 tokens is outside the model's 1 to 24"),
         ([np.zeros(0, np.int64)], "0 tokens is outside"),
         ([np.array([1, 99, 2])], "token ids are integers from 0 to 13"),
@@ -121,6 +124,22 @@ async def test_what_cannot_run_is_refused_before_anything_is_sent(
             await session.run(sequences)
         assert session.link.channel.sent == before
         close(await session.embed(TEXTS), TEXTS)  # and the session goes on
+
+
+@pytest.mark.parametrize("head", ["cls", "none", "classify"])
+async def test_sessions_of_every_head(tmp_path: Path, head: str) -> None:
+    shape = dataclasses.replace(SHAPE, labels=3 if head == "classify" else 0)
+    made = checkpoint(shape, pooling="cls" if head == "cls" else "none")
+    stage = Stage(tmp_path / "roles", compiled(made, tmp_path / "model"))
+    async with stage.session() as session:
+        call = session.classify if head == "classify" else session.embed
+        result = await call(TEXTS)
+        if head == "classify":
+            with pytest.raises(InputError, match=r"is a classifier: use classify"):
+                await session.embed(TEXTS)
+    for output, text in zip(result.outputs, TEXTS, strict=True):
+        reference = answer(made, ids(text)[0])
+        assert output.shape == reference.shape and np.abs(output - reference).max() < 5 * TOLERANCE
 
 
 async def test_a_text_in_place_of_a_list_is_refused(stage: Stage) -> None:

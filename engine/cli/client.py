@@ -10,9 +10,20 @@ import click
 import numpy as np
 from rich.table import Table
 
-from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors
+from engine.cli.common import (
+    Output,
+    home_option,
+    json_option,
+    open_home,
+    progress,
+    size,
+    text_errors,
+    transport_option,
+    workers_option,
+)
 from engine.cli.compile import read_lines
 from engine.errors import InputError
+from engine.kernels import get_kernels
 from engine.pairing import Pairing
 from engine.result import RunResult
 from engine.session import connect
@@ -33,7 +44,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--dealer-key", help="Public key of the dealer."),
         click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last."),
         click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap."),
-        home_option, json_option,
+        transport_option, workers_option, home_option, json_option,
     )):  # fmt: skip
         function = option(function)
     return function
@@ -60,7 +71,8 @@ def classify(**kwargs: Any) -> None:
 
 def _client(
     what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool,
-    dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, home: Path | None, as_json: bool,
+    dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, transport: str, workers: int,
+    home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     if (dealer is None) != (dealer_key is None):
         raise InputError("--dealer and --dealer-key go together")
@@ -77,7 +89,9 @@ def _client(
                 home=open_home(home).path,
                 model=model,
                 dealer=at,
+                transport=transport,
                 deadline=deadline,
+                kernels=get_kernels(workers=workers),
                 overlap=overlap,
                 progress=bar,
             ) as session:

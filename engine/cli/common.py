@@ -34,6 +34,8 @@ __all__ = [
     "step",
     "stop_on_terminate",
     "text_errors",
+    "transport_option",
+    "workers_option",
 ]
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,15 @@ home_option = click.option(
     help="Folder of this role's identity, ledger, pairings and tapes. [default: $ROUNDELAY_HOME or ~/.roundelay]",
 )  # fmt: skip
 
+transport_option = click.option(
+    "--transport", envvar="ROUNDELAY_TRANSPORT", default="zeromq", show_default=True,
+    help="How bytes travel, the same on all sides: zeromq (CURVE), tcp (sealed records, faster), or one of your own.",
+)  # fmt: skip
+workers_option = click.option(
+    "--workers", envvar="ROUNDELAY_WORKERS", default=1, show_default=True, type=click.IntRange(1, 1024),
+    help="Threads that kernels are spread over: up to the cores that this process has for itself.",
+)  # fmt: skip
+
 
 def text_errors(function: Callable[P, R]) -> Callable[P, R]:
     """A deliberate error becomes one sentence on stderr and its exit code; no traceback for a user's mistake."""
@@ -61,7 +72,8 @@ def text_errors(function: Callable[P, R]) -> Callable[P, R]:
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click's own business; the last when whoever reads our output has gone, as `head` does
         except KeyboardInterrupt:
-            console.print("interrupted", highlight=False)
+            if not _terminated:
+                console.print("interrupted", highlight=False)
             sys.exit(INTERRUPTED)
         except Exception as failure:
             _leave(deliberate(failure), failure)
@@ -96,7 +108,16 @@ def set_up_logging(verbose: bool) -> None:
 def stop_on_terminate() -> None:
     """SIGTERM ends a command as Ctrl-C does, in order: no half file, and the other side hears of it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored, as in the background
-        signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+_terminated: list[int] = []
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """A service that is told to end has nothing to say about it."""
+    _terminated.append(number)
+    signal.raise_signal(signal.SIGINT)
 
 
 def open_home(path: Path | None) -> Home:

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import click
 
-from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors
+from engine.cli.common import (
+    Output,
+    home_option,
+    json_option,
+    open_home,
+    progress,
+    size,
+    text_errors,
+    transport_option,
+    workers_option,
+)
 from engine.dealing import DealerService, deal_files
 from engine.errors import InputError
 from engine.home import Home
 from engine.kernels import get_kernels
+from engine.kernels.interface import Kernels
 from engine.models.compiled import read_public
 from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
@@ -29,12 +40,14 @@ __all__ = ["deal"]
 @click.option("--serve", metavar="ADDRESS", help="Serve at this address instead, such as tcp://0.0.0.0:7001.")
 @click.option("--owner", help="Public key of the model owner (with --serve).")
 @click.option("--client", "clients", multiple=True, help="Public key of a client; may be repeated with --serve.")
+@transport_option
+@workers_option
 @home_option
 @json_option
 @text_errors
 def deal(
     model: Path | None, lengths: tuple[int, ...], count: int, output: Path | None, serve: str | None,
-    owner: str | None, clients: tuple[str, ...], home: Path | None, as_json: bool,
+    owner: str | None, clients: tuple[str, ...], transport: str, workers: int, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Deal tapes: one-time correlated randomness for both parties. The dealer never sees data or weights.
 
@@ -46,29 +59,38 @@ def deal(
 
     The dealer must collude with neither party. Tapes are secret: whoever holds a party's tape sees what it sees.
     """
-    place, out = open_home(home), Output(as_json)
+    place, out, kernels = open_home(home), Output(as_json), get_kernels(workers=workers)
     keys = tuple(check_public_key(k) for k in clients)
     if serve is not None:
         if owner is None or not keys:
             raise InputError("a dealer's service needs --owner KEY and at least one --client KEY")
         if model is not None or output is not None or lengths:
             raise InputError("MODEL, --tokens and -o deal to files; with --serve the owner says what to deal")
-        run(_serve(place, serve, check_public_key(owner), keys, out))
+        service = DealerService(place, check_public_key(owner), keys, kernels)
+        run(_serve(service, serve, transport, out))
     elif model is None or output is None or not lengths or len(keys) != 1:
         raise InputError("to deal to files give MODEL, --tokens, one --client and -o; to serve give --serve ADDRESS")
     else:
-        _to_files(place, model, lengths, count, output, keys[0], out)
+        _to_files(place, model, lengths, count, output, keys[0], kernels, out)
 
 
-async def _serve(home: Home, address: str, owner: str, clients: tuple[str, ...], out: Output) -> None:
-    options = ChannelOptions(identity=home.identity, peers=(owner, *clients), deadline=60.0)
-    async with await open_transport("zeromq").listen(address, options) as listener:
+async def _serve(service: DealerService, address: str, transport: str, out: Output) -> None:
+    home = service.home
+    options = ChannelOptions(identity=home.identity, peers=(service.owner, *service.clients), deadline=60.0)
+    async with await open_transport(transport).listen(address, options) as listener:
         out.line({"listening": listener.address, "public_key": home.identity.public}, f"dealing at {listener.address}")
-        await DealerService(home, owner, clients, get_kernels()).serve(listener)
+        await service.serve(listener)
 
 
 def _to_files(
-    home: Home, model: Path, lengths: tuple[int, ...], count: int, output: Path, client: str, out: Output
+    home: Home,
+    model: Path,
+    lengths: tuple[int, ...],
+    count: int,
+    output: Path,
+    client: str,
+    kernels: Kernels,
+    out: Output,
 ) -> None:
     public = read_public(model)
     plan, key = public.plan(lengths), home.ledger.model_key(public.digest, client)
@@ -78,7 +100,7 @@ def _to_files(
     tapes = []
     with progress("dealing", "segments") as bar:
         for _ in range(count):
-            tape_id, _paths = deal_files(plan, key, get_kernels(), (client_home.tapes, owner_home.tapes), bar)
+            tape_id, _paths = deal_files(plan, key, kernels, (client_home.tapes, owner_home.tapes), bar)
             tapes.append(tape_id.hex())
     seconds = (time.perf_counter() - start) / count
     data = {

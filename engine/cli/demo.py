@@ -18,7 +18,7 @@ import click
 import numpy as np
 from rich.table import Table
 
-from engine.cli.common import Output, json_option, size, step, text_errors
+from engine.cli.common import Output, json_option, size, step, text_errors, transport_option
 from engine.errors import InputError, LocalError, PeerError, TapeError
 from engine.models.reference import answer
 from engine.models.text import DEMO_TEXTS, Tokenizer
@@ -37,12 +37,14 @@ START_SECONDS = 60
 @click.option("--tokens", type=click.IntRange(3, 512), help="Instead of texts, one text repeated to this many tokens.")
 @click.option("--batch/--one-by-one", default=False, help="All texts in one run, sharing rounds.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
+@transport_option
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the three roles' folders here.")
 @json_option
 @text_errors
 def demo(
-    texts: tuple[str, ...], model: str, tokens: int | None, batch: bool, overlap: bool, keep: Path | None, as_json: bool
-) -> None:
+    texts: tuple[str, ...], model: str, tokens: int | None, batch: bool, overlap: bool, transport: str,
+    keep: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Run everything on this machine: a dealer, a model owner and a client, three processes over tcp.
 
     The owner never sees the texts; the client never sees the weights, the table of word embeddings included. Prints
@@ -50,7 +52,7 @@ def demo(
     """
     with _folder(keep) as folder:
         chosen = [_of_length(model, tokens)] if tokens else list(texts or DEMO_TEXTS)
-        report = _run(folder, model, chosen, batch, overlap)
+        report = _run(folder, model, chosen, batch, [] if overlap else ["--no-overlap"], ["--transport", transport])
     accuracy = _accuracy(model, chosen, report)
     data = (
         {k: v for k, v in report.items() if k != "outputs"} | accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
@@ -80,23 +82,24 @@ def _of_length(model: str, tokens: int) -> str:
     return text
 
 
-def _run(folder: Path, model: str, texts: list[str], batch: bool, overlap: bool) -> dict[str, Any]:
+def _run(
+    folder: Path, model: str, texts: list[str], batch: bool, barrier: list[str], wire: list[str]
+) -> dict[str, Any]:
     """Set the three roles up, let them run, and return the client's JSON report."""
     verb = "embed" if load_model(model).head is None else "classify"
     with step("compiling the model and making keys"):
         _call("compile", model, "-o", folder / "model")
         keys = {role: _call("keygen", "--home", folder / role)["public_key"] for role in ("dealer", "owner", "client")}
-    barrier = [] if overlap else ["--no-overlap"]
     with step("starting dealer and model owner; the client pairs, then runs"), _Service(
         "deal", "--serve", "tcp://127.0.0.1:0", "--owner", keys["owner"], "--client", keys["client"],
-        "--home", folder / "dealer",
+        "--home", folder / "dealer", *wire,
     ) as dealer:  # fmt: skip
         at = ["--dealer", dealer.address, "--dealer-key", keys["dealer"]]
         with _Service(
             "serve", folder / "model", "--listen", "tcp://127.0.0.1:0", "--client", keys["client"], *at,
-            "--home", folder / "owner", *barrier,
+            "--home", folder / "owner", *barrier, *wire,
         ) as owner:  # fmt: skip
-            client = ["--home", folder / "client"]
+            client = ["--home", folder / "client", *wire]
             paired = _call("pair", owner.address, "--owner", keys["owner"], *client)
             how = ["--batch"] if batch else ["--one-by-one"]
             report = _call(verb, *how, *at, *client, *barrier, "--", owner.address, *texts)

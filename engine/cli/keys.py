@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors
+from engine.cli.common import Output, home_option, json_option, open_home, progress, size, text_errors, transport_option
 from engine.pairing import Pairing
 from engine.session import pair as pair_with
 from engine.transport import identity
@@ -36,16 +36,18 @@ def keygen(home: Path | None, as_json: bool) -> None:
 @click.argument("address")
 @click.option("--owner", required=True, help="Public key of the model owner, 64 hexadecimal digits.")
 @click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last.")
+@transport_option
 @home_option
 @json_option
 @text_errors
-def pair(address: str, owner: str, deadline: float, home: Path | None, as_json: bool) -> None:
+def pair(address: str, owner: str, deadline: float, transport: str, home: Path | None, as_json: bool) -> None:
     """Pair with the model owner at ADDRESS: receive its masked weights and keep them for all later runs."""
     key = identity.check_public_key(owner)
 
     async def go() -> tuple[Pairing, int]:
         with progress("masked weights") as bar:
-            return await pair_with(address, key, home=open_home(home).path, deadline=deadline, progress=bar)
+            place = open_home(home).path
+            return await pair_with(address, key, home=place, transport=transport, deadline=deadline, progress=bar)
 
     start = time.perf_counter()
     pairing, count = run(go())

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from engine.cli.common import Output, home_option, json_option, open_home, text_errors
+from engine.cli.common import Output, home_option, json_option, open_home, text_errors, transport_option, workers_option
 from engine.dealing import dealing
 from engine.errors import InputError
-from engine.home import Home
 from engine.kernels import get_kernels
-from engine.models.compiled import CompiledModel, load_compiled
+from engine.models.compiled import load_compiled
 from engine.owner import OwnerService
 from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
@@ -34,36 +33,30 @@ __all__ = ["serve"]
     "--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap, to measure the gain."
 )
 @click.option("--once", is_flag=True, help="Serve one session, then end.")
+@transport_option
+@workers_option
 @home_option
 @json_option
 @text_errors
 def serve(
     model: Path, listen: str, clients: tuple[str, ...], dealer: str | None, dealer_key: str | None, deadline: float,
-    overlap: bool, once: bool, home: Path | None, as_json: bool,
+    overlap: bool, once: bool, transport: str, workers: int, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the compiled MODEL to its clients: pairing and runs. The texts never reach this side."""
     if (dealer is None) != (dealer_key is None):
         raise InputError("--dealer and --dealer-key go together")
     compiled, place = load_compiled(model), open_home(home)
     peers = tuple(check_public_key(k) for k in clients)
-    open_dealer = (
-        None if dealer is None else dealing(dealer, check_public_key(dealer_key or ""), place, deadline=deadline)
-    )
-    service = OwnerService(compiled, place, get_kernels(), open_dealer, overlap, once)
-    run(_serve(service, place, compiled, listen, peers, deadline, Output(as_json)))
+    key = check_public_key(dealer_key) if dealer_key else ""
+    open_dealer = None if dealer is None else dealing(dealer, key, place, transport, deadline)
+    service = OwnerService(compiled, place, get_kernels(workers=workers), open_dealer, overlap, once)
+    options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)
+    run(_serve(service, listen, transport, options, Output(as_json)))
 
 
-async def _serve(
-    service: OwnerService,
-    home: Home,
-    model: CompiledModel,
-    address: str,
-    peers: tuple[str, ...],
-    deadline: float,
-    out: Output,
-) -> None:
-    options = ChannelOptions(identity=home.identity, peers=peers, deadline=deadline)
-    async with await open_transport("zeromq").listen(address, options) as listener:
-        ready = {"listening": listener.address, "public_key": home.identity.public, "model": model.public.digest}
-        out.line(ready, f"serving {model.public.name} ({model.public.digest[:12]}) at {listener.address}")
+async def _serve(service: OwnerService, address: str, transport: str, options: ChannelOptions, out: Output) -> None:
+    public, key = service.model.public, service.home.identity.public
+    async with await open_transport(transport).listen(address, options) as listener:
+        ready = {"listening": listener.address, "public_key": key, "model": public.digest}
+        out.line(ready, f"serving {public.name} ({public.digest[:12]}) at {listener.address}")
         await service.serve(listener)

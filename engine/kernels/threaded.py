@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from math import lcm
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.kernels.interface import Bits, Kernels, Question, Table, Tweak
-from engine.ring import Words
+from engine.kernels.interface import Bits, Kernels, Keystream, Operand, Question, Table, Tweak
+from engine.ring import U64, Words, byte_width
 
 __all__ = ["ThreadedKernels"]
 
@@ -59,8 +60,20 @@ class ThreadedKernels:
 
         self._each(out.size, 8 * self._grain, work, 8)
 
-    def poly(self, arrays: Sequence[Words], terms: Sequence[tuple[int, tuple[int, ...]]], w: int, out: Words) -> None:
-        self._each(out.size, self._grain, lambda a, b: self._inner.poly([x[a:b] for x in arrays], terms, w, out[a:b]))
+    def poly(
+        self,
+        operands: Sequence[Words | Operand],
+        terms: Sequence[tuple[int, tuple[int, ...]]],
+        w: int,
+        out: Words,
+    ) -> None:
+        n = out.size
+        align = lcm(*(_alignment(o, n) for o in operands))
+
+        def work(a: int, b: int) -> None:
+            self._inner.poly([_part(o, a, b, n) for o in operands], terms, w, out[a:b])
+
+        self._each(n, max(self._grain, align), work, align)
 
     def matmul(self, a: Words, b: NDArray[Any], w: int, out: Words) -> None:
         batch, rows = a.shape[0], a.shape[1]
@@ -151,3 +164,32 @@ class ThreadedKernels:
 
 def _at(tweak: Tweak, start: int) -> Tweak:
     return replace(tweak, first=tweak.first + start)
+
+
+def _count(o: Operand) -> int:
+    """Elements of the source."""
+    if isinstance(o.source, Keystream) or o.source.dtype == U64:
+        return o.source.size
+    return o.source.size // byte_width(o.bits)
+
+
+def _alignment(o: Words | Operand, n: int) -> int:
+    """Cuts at multiples of this fall between the elements of the source, or between its repetitions where it wraps."""
+    if not isinstance(o, Operand):
+        return 1
+    return o.repeat if o.repeat * _count(o) >= n else o.repeat * _count(o)
+
+
+def _part(o: Words | Operand, a: int, b: int, n: int) -> Words | Operand:
+    """The operand of the slice [a, b) of n, cut at a multiple of its alignment."""
+    if not isinstance(o, Operand):
+        return o[a:b]
+    if o.repeat * _count(o) < n:
+        return o
+    first, last = a // o.repeat, -(-b // o.repeat)
+    if isinstance(o.source, Keystream):
+        source: Words | Bits | Keystream = replace(o.source, offset=o.source.offset + first, size=last - first)
+    else:
+        width = 1 if o.source.dtype == U64 else byte_width(o.bits)
+        source = o.source[first * width : last * width]
+    return replace(o, source=source)

@@ -21,6 +21,9 @@ inline Lane load_lane(const u64* p) { return _mm512_loadu_si512(p); }
 inline Lane load_lane(const i32* p) { return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline Lane load_lane(const i16* p) { return _mm512_cvtepi16_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline void store_lane(u64* p, Lane v) { _mm512_storeu_si512(p, v); }
+inline Lane load_columns(const u64* p, int columns) { return _mm512_maskz_loadu_epi64(__mmask8(low_bits(columns)), p); }
+inline void store_columns(u64* p, Lane v, int columns) { _mm512_mask_storeu_epi64(p, __mmask8(low_bits(columns)), v); }
+inline Lane masked(Lane v, u64 mask) { return _mm512_and_si512(v, _mm512_set1_epi64(i64(mask))); }
 
 // Low 52 bits of products of 52-bit words, added modulo 2^64: exact modulo 2^52 for any number of terms.
 struct Fused52 {
@@ -64,6 +67,13 @@ Lane load_lane(const Entry* p) {
     return Lane{u64(i64(p[0])), u64(i64(p[1])), u64(i64(p[2])), u64(i64(p[3]))};
 }
 inline void store_lane(u64* p, Lane v) { std::memcpy(p, &v, sizeof v); }
+inline Lane load_columns(const u64* p, int columns) {
+    Lane v{};
+    std::memcpy(&v, p, sizeof(u64) * std::size_t(columns));
+    return v;
+}
+inline void store_columns(u64* p, Lane v, int columns) { std::memcpy(p, &v, sizeof(u64) * std::size_t(columns)); }
+inline Lane masked(Lane v, u64 mask) { return v & mask; }
 
 struct Full64 {
     static constexpr int tile_rows = 4;

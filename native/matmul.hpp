@@ -7,99 +7,96 @@
 namespace roundelay {
 namespace {
 
-constexpr std::size_t PANEL_DEPTH = 512;  // a packed panel stays in the second-level cache
+constexpr std::size_t PANEL_DEPTH = 256;  // a packed panel stays in the first-level cache, the rows of b that it comes from in the second
 
-constexpr std::size_t TILE_COLUMNS = std::size_t(TILE_VECTORS) * LANES;
+// Where a tile's results go: out = (out if `add`, else 0) + tile mod 2^w; `last` columns of the last vector exist.
+struct TileOut {
+    u64* out;
+    std::size_t row;
+    int last;
+    bool add;
+    u64 mask;
+};
 
-// tile[R][TILE_COLUMNS] = rows of a times a packed panel [depth][TILE_COLUMNS].
-template <int R, class Multiply>
-void tile_product(const u64* a, std::size_t row, const u64* panel, std::size_t depth, u64* tile) {
-    typename Multiply::Sum sum[R][TILE_VECTORS] = {};
+// rows of a times a panel [depth][vectors] of b, whose rows are `pitch` entries apart.
+template <int R, int vectors, class Multiply, class Entry>
+void tile_product(const u64* a, std::size_t row, const Entry* panel, std::size_t pitch, std::size_t depth, const TileOut& to) {
+    typename Multiply::Sum sum[R][vectors] = {};
     for (std::size_t k = 0; k < depth; ++k) {
-        Lane b[TILE_VECTORS];
-        for (int v = 0; v < TILE_VECTORS; ++v) b[v] = load_lane(panel + k * TILE_COLUMNS + v * LANES);
+        Lane b[vectors];
+        for (int v = 0; v < vectors; ++v) b[v] = load_lane(panel + k * pitch + v * LANES);
         for (int r = 0; r < R; ++r)
-            for (int v = 0; v < TILE_VECTORS; ++v) sum[r][v].add(a + r * row + k, b[v]);
+            for (int v = 0; v < vectors; ++v) sum[r][v].add(a + std::size_t(r) * row + k, b[v]);
     }
     for (int r = 0; r < R; ++r)
-        for (int v = 0; v < TILE_VECTORS; ++v) store_lane(tile + r * TILE_COLUMNS + v * LANES, sum[r][v].total());
+        for (int v = 0; v < vectors; ++v) {
+            u64* at = to.out + std::size_t(r) * to.row + v * LANES;
+            const int columns = v + 1 < vectors ? LANES : to.last;
+            Lane total = sum[r][v].total();
+            if (to.add) total = total + load_columns(at, columns);
+            store_columns(at, masked(total, to.mask), columns);
+        }
 }
 
-template <int R, class Multiply>
-void tile_rows(int rows, const u64* a, std::size_t row, const u64* panel, std::size_t depth, u64* tile) {
-    if (rows == R) return tile_product<R, Multiply>(a, row, panel, depth, tile);
-    if constexpr (R > 1) tile_rows<R - 1, Multiply>(rows, a, row, panel, depth, tile);
+template <int R, int vectors, class Multiply, class Entry>
+void tile_rows(std::size_t rows, const u64* a, std::size_t row, const Entry* panel, std::size_t pitch, std::size_t depth,
+               const TileOut& to) {
+    if (rows == R) return tile_product<R, vectors, Multiply>(a, row, panel, pitch, depth, to);
+    if constexpr (R > 1) tile_rows<R - 1, vectors, Multiply>(rows, a, row, panel, pitch, depth, to);
+}
+
+// All rows of a times one panel of 1 to TILE_VECTORS vectors.
+template <class Multiply, class Entry, int vectors = TILE_VECTORS>
+void panel_product(std::size_t width, const u64* a, const Entry* panel, std::size_t pitch, std::size_t depth, TileOut to,
+                   const MatmulShape& s) {
+    if constexpr (vectors > 1)
+        if (width < vectors) return panel_product<Multiply, Entry, vectors - 1>(width, a, panel, pitch, depth, to, s);
+    constexpr std::size_t R = Multiply::tile_rows;
+    for (std::size_t i = 0; i < s.m; i += R, a += R * s.k, to.out += R * s.n)
+        tile_rows<int(R), vectors, Multiply>(s.m - i < R ? s.m - i : R, a, s.k, panel, pitch, depth, to);
 }
 
 template <class Entry>
-void pack_panel(const Entry* b, std::size_t row, std::size_t depth, std::size_t columns, u64* panel) {
-    for (std::size_t k = 0; k < depth; ++k, b += row, panel += TILE_COLUMNS) {
-        for (std::size_t j = 0; j < columns; ++j) panel[j] = u64(i64(b[j]));
-        for (std::size_t j = columns; j < TILE_COLUMNS; ++j) panel[j] = 0;
+void pack_panel(const Entry* b, std::size_t row, std::size_t depth, std::size_t columns, std::size_t vectors, u64* panel) {
+    const std::size_t whole = columns / LANES;
+    for (std::size_t k = 0; k < depth; ++k, b += row, panel += vectors * LANES) {
+        for (std::size_t v = 0; v < whole; ++v) store_lane(panel + v * LANES, load_lane(b + v * LANES));
+        for (std::size_t j = whole * LANES; j < vectors * LANES; ++j) panel[j] = j < columns ? u64(i64(b[j])) : 0;
     }
 }
 
-inline void add_tile(const u64* tile, std::size_t rows, std::size_t columns, bool first, u64 mask, u64* out, std::size_t row) {
-    for (std::size_t r = 0; r < rows; ++r, out += row, tile += TILE_COLUMNS)
-        for (std::size_t j = 0; j < columns; ++j) out[j] = ((first ? 0 : out[j]) + tile[j]) & mask;
-}
-
+// The columns are cut into panels of nearly equal numbers of vectors, which are packed where enough rows of a use them. Else b is read
+// where it lies, a few rows at a time, so that it streams; only a vector that its columns do not fill is packed.
 template <class Multiply, class Entry>
 void product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
-    Array<u64> panel(PANEL_DEPTH * TILE_COLUMNS);
-    constexpr int R = Multiply::tile_rows;
-    alignas(64) u64 tile[R * TILE_COLUMNS];
-    for (std::size_t j = 0; j < s.n; j += TILE_COLUMNS) {
-        const std::size_t columns = s.n - j < TILE_COLUMNS ? s.n - j : TILE_COLUMNS;
-        for (std::size_t k = 0; k < s.k; k += PANEL_DEPTH) {
-            const std::size_t depth = s.k - k < PANEL_DEPTH ? s.k - k : PANEL_DEPTH;
-            pack_panel(b + k * s.n + j, s.n, depth, columns, panel.data());
-            for (std::size_t i = 0; i < s.m; i += R) {
-                const std::size_t rows = s.m - i < R ? s.m - i : R;
-                tile_rows<R, Multiply>(int(rows), a + i * s.k + k, s.k, panel.data(), depth, tile);
-                add_tile(tile, rows, columns, k == 0, mask, out + i * s.n + j, s.n);
-            }
-        }
+    constexpr std::size_t widest = TILE_VECTORS, few_rows = sizeof(Entry) == sizeof(u64) ? 32 : 16;
+    const bool thin = s.m <= few_rows;
+    const std::size_t at_once = thin ? 16 : PANEL_DEPTH;
+    Array<u64> packed(at_once * widest * LANES);
+    const std::size_t vectors = (s.n + LANES - 1) / LANES, in_place = thin ? s.n / LANES : 0;
+    const std::size_t panels = ((thin ? in_place : vectors) + widest - 1) / widest;
+    for (std::size_t k = 0; k < s.k; k += at_once) {
+        const std::size_t depth = s.k - k < at_once ? s.k - k : at_once;
+        const auto panel = [&](std::size_t first, std::size_t stop, bool pack) {
+            const std::size_t j = first * LANES, width = stop - first, columns = s.n - j < width * LANES ? s.n - j : width * LANES;
+            const TileOut to{out + j, s.n, int(columns - (width - 1) * LANES), k > 0, mask};
+            const Entry* from = b + k * s.n + j;
+            if (!pack) return panel_product<Multiply>(width, a + k, from, s.n, depth, to, s);
+            pack_panel(from, s.n, depth, columns, width, packed.data());
+            panel_product<Multiply, u64>(width, a + k, packed.data(), width * LANES, depth, to, s);
+        };
+        const std::size_t cut = thin ? in_place : vectors;
+        for (std::size_t p = 0; p < panels; ++p) panel(p * cut / panels, (p + 1) * cut / panels, !thin);
+        if (cut < vectors) panel(cut, vectors, true);
     }
-}
-
-// Few rows: packing would cost more than it saves, so the right operand streams past rows of results.
-template <class Multiply, class Entry>
-void thin_product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
-    constexpr std::size_t unroll = 8;
-    std::memset(out, 0, s.m * s.n * sizeof(u64));
-    for (std::size_t k = 0; k < s.k; k += unroll) {
-        const std::size_t depth = s.k - k < unroll ? s.k - k : unroll;
-        for (std::size_t i = 0; i < s.m; ++i) {
-            const u64* factors = a + i * s.k + k;
-            const Entry* from = b + k * s.n;
-            u64* to = out + i * s.n;
-            std::size_t j = 0;
-            for (; j + LANES <= s.n; j += LANES) {
-                typename Multiply::Sum sum{};
-                for (std::size_t d = 0; d < depth; ++d) sum.add(factors + d, load_lane(from + d * s.n + j));
-                store_lane(to + j, load_lane(to + j) + sum.total());
-            }
-            for (; j < s.n; ++j)
-                for (std::size_t d = 0; d < depth; ++d) to[j] += factors[d] * u64(i64(from[d * s.n + j]));
-        }
-    }
-    for (std::size_t i = 0; i < s.m * s.n; ++i) out[i] &= mask;
-}
-
-template <class Multiply, class Entry>
-void choose_product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
-    constexpr std::size_t thin = 4;
-    if (s.m <= thin) thin_product<Multiply>(a, b, mask, out, s);
-    else product<Multiply>(a, b, mask, out, s);
 }
 
 template <class Entry>
 void matmul(const u64* a, const Entry* b, int w, u64* out, MatmulShape s) {
     if (s.k == 0) std::memset(out, 0, s.batch * s.m * s.n * sizeof(u64));
     for (std::size_t i = 0; i < s.batch && s.k; ++i, a += s.m * s.k, b += s.k * s.n, out += s.m * s.n) {
-        if (w <= 52) choose_product<Fused52>(a, b, low_bits(w), out, s);
-        else choose_product<Full64>(a, b, low_bits(w), out, s);
+        if (w <= 52) product<Fused52>(a, b, low_bits(w), out, s);
+        else product<Full64>(a, b, low_bits(w), out, s);
     }
 }
 

@@ -25,7 +25,8 @@ std::vector<const Target*> usable_targets() {
                      __builtin_cpu_supports("popcnt");
     const bool wide = aes && __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni");
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni") &&
+                      __builtin_cpu_supports("avx512vbmi");
     if (wide) found.push_back(&avx512_target);
     if (aes) found.push_back(&aesni_target);
 #endif

@@ -47,7 +47,7 @@ def serve(
         raise InputError("--dealer and --dealer-key go together")
     compiled, place = load_compiled(model), open_home(home)
     peers = tuple(check_public_key(k) for k in clients)
-    key = check_public_key(dealer_key) if dealer_key else ""
+    key = "" if dealer_key is None else check_public_key(dealer_key)
     open_dealer = None if dealer is None else dealing(dealer, key, place, transport, deadline)
     service = OwnerService(compiled, place, get_kernels(workers=workers), open_dealer, overlap, once)
     options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)

@@ -22,6 +22,8 @@ from tests.session.disk import files, full_disk
 
 KEY = "ab" * 32
 NOBODY = "tcp://127.0.0.1:9"
+NOWHERE = "ipc:///nowhere/at/all.sock"
+"""What cannot be listened at: a service that should have refused something else does not hang the tests."""
 
 
 def refused(done: Done, code: int, sentence: str) -> None:
@@ -150,7 +152,7 @@ def test_what_is_no_compiled_model(call: Call, tmp_path: Path, command: str) -> 
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "public.json").write_text('{"format": 1}')
     args = {
-        "serve": ("serve", tmp_path / "m", "--listen", "tcp://127.0.0.1:*", "--client", KEY),
+        "serve": ("serve", tmp_path / "m", "--listen", NOWHERE, "--client", KEY),
         "deal": ("deal", tmp_path / "m", "--tokens", 5, "--client", KEY, "-o", tmp_path / "t"),
         "plan": ("plan", tmp_path / "m"),
     }
@@ -159,7 +161,7 @@ def test_what_is_no_compiled_model(call: Call, tmp_path: Path, command: str) -> 
 
 
 def test_a_folder_without_a_compiled_model(call: Call, tmp_path: Path) -> None:
-    done = call("serve", tmp_path / "m", "--listen", "tcp://127.0.0.1:*", "--client", KEY)
+    done = call("serve", tmp_path / "m", "--listen", NOWHERE, "--client", KEY)
     refused(done, 2, r"cannot read .*m/public.json: No such file .*`roundelay compile` makes it")
 
 
@@ -167,7 +169,7 @@ def test_a_folder_without_a_compiled_model(call: Call, tmp_path: Path) -> None:
 def test_a_compiled_model_that_lost_a_file(call: Call, model: Path, tmp_path: Path, name: str) -> None:
     copy = shutil.copytree(model, tmp_path / "copy")
     (copy / name).unlink()
-    done = call("serve", copy, "--listen", "tcp://127.0.0.1:*", "--client", KEY)
+    done = call("serve", copy, "--listen", NOWHERE, "--client", KEY)
     refused(done, 2, rf"cannot read .*copy/{name}: No such file .*compile the model again")
 
 
@@ -176,7 +178,7 @@ def test_a_compiled_model_with_one_flipped_bit(call: Call, model: Path, tmp_path
     data = bytearray((copy / "weights.safetensors").read_bytes())
     data[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(data)
-    done = call("serve", copy, "--listen", "tcp://127.0.0.1:*", "--client", KEY)
+    done = call("serve", copy, "--listen", NOWHERE, "--client", KEY)
     refused(done, 2, r"the weights in .*copy do not match its digest: compile the model again")
 
 
@@ -192,10 +194,10 @@ def test_malformed_keys(call: Call, home: Path, model: Path, key: str) -> None:
     sentence = r"a public key has 64 hexadecimal digits, not the \d+ characters given"
     for args in (
         ("pair", NOBODY, "--owner", key),
-        ("deal", "--serve", "tcp://127.0.0.1:*", "--owner", key, "--client", KEY),
-        ("deal", "--serve", "tcp://127.0.0.1:*", "--owner", KEY, "--client", key),
-        ("serve", model, "--listen", "tcp://127.0.0.1:*", "--client", key),
-        ("serve", model, "--listen", "tcp://127.0.0.1:*", "--client", KEY, "--dealer", NOBODY, "--dealer-key", key),
+        ("deal", "--serve", NOWHERE, "--owner", key, "--client", KEY),
+        ("deal", "--serve", NOWHERE, "--owner", KEY, "--client", key),
+        ("serve", model, "--listen", NOWHERE, "--client", key),
+        ("serve", model, "--listen", NOWHERE, "--client", KEY, "--dealer", NOBODY, "--dealer-key", key),
         ("embed", NOBODY, "text", "--dealer", NOBODY, "--dealer-key", key),
     ):
         refused(call(*args, "--home", home), 2, sentence)
@@ -226,7 +228,7 @@ def test_a_port_in_use(call: Call, home: Path, model: Path) -> None:
 
 
 def test_an_ipc_address_in_a_folder_that_is_not_there(call: Call, home: Path, model: Path) -> None:
-    done = call("serve", model, "--listen", "ipc:///nowhere/at/all.sock", "--client", KEY, "--home", home)
+    done = call("serve", model, "--listen", NOWHERE, "--client", KEY, "--home", home)
     refused(done, 2, r"cannot listen at 'ipc:///nowhere/at/all.sock'")
 
 
@@ -241,8 +243,8 @@ def test_no_identity_yet(call: Call, tmp_path: Path, model: Path) -> None:
     sentence = r"there is no identity in .*: run `roundelay keygen` first"
     for args in (
         ("pair", NOBODY, "--owner", KEY),
-        ("serve", model, "--listen", "tcp://127.0.0.1:*", "--client", KEY),
-        ("deal", "--serve", "tcp://127.0.0.1:*", "--owner", KEY, "--client", KEY),
+        ("serve", model, "--listen", NOWHERE, "--client", KEY),
+        ("deal", "--serve", NOWHERE, "--owner", KEY, "--client", KEY),
     ):
         refused(call(*args, "--home", tmp_path / "new"), 2, sentence)
 

@@ -73,6 +73,7 @@ class FileTapeWriter:
             self._file: BinaryIO = open(os.open(self._part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb")  # noqa: SIM115
             self._put(header.encode())
         except OSError as e:
+            self._part.unlink(missing_ok=True)
             raise _disk(path, e) from e
 
     def _put(self, data: bytes | memoryview) -> None:

@@ -96,12 +96,16 @@ class Executor:
     async def prepare(self) -> None:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
         outgoing: asyncio.Queue[Work] = asyncio.Queue(8)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._prepare_messages(outgoing))
-            group.create_task(self._send("prepare", outgoing))
-            group.create_task(self._receive(static=True))
-        await self.link.control({"phase": "online"})
-        await self.link.message("word that the other side is prepared")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._prepare_messages(outgoing))
+                group.create_task(self._send("prepare", outgoing))
+                group.create_task(self._receive(static=True))
+            await self.link.control({"phase": "online"})
+            await self.link.message("word that the other side is prepared")
+        except BaseException:
+            self._end_threads()
+            raise
 
     async def online(self) -> dict[str, NDArray[np.int64]]:
         """Run the plan; this party's outputs by name."""
@@ -114,9 +118,12 @@ class Executor:
                 group.create_task(self._send("online", outgoing))
                 group.create_task(self._receive(static=False))
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._disk.shutdown(wait=False, cancel_futures=True)
+            self._end_threads()
         return evaluated.result()
+
+    def _end_threads(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._disk.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------------ prepare
     async def _prepare_messages(self, outgoing: asyncio.Queue[Work]) -> None:

@@ -8,19 +8,20 @@
 namespace roundelay {
 namespace {
 
-constexpr std::size_t STRIP = 512;  // elements
+constexpr std::size_t STRIP = 256;  // elements
 
 // One operand, as whole words where it lies so, else made for each strip.
 class Reader {
 public:
     Reader(const Operand& operand, std::size_t n)
-        : o_(operand), keys_(operand.keys), mask_(low_bits(operand.bits)),
+        : o_(operand), keys_(operand.keys), moves_(8 * operand.width), mask_(low_bits(operand.bits)),
           changed_(o_.add || (o_.words && o_.bits < 64) || (!o_.words && !o_.bytes && o_.bits < 64) || o_.bits % 8 || o_.drop || o_.flip ||
                    o_.shift),
           direct_(o_.words && o_.repeat == 1 && o_.size >= n && !changed_), strip_(direct_ ? 0 : STRIP) {}
 
     const u64* read(std::size_t at, std::size_t n) {
         if (direct_) return o_.words + at;
+        if (o_.words && o_.repeat == 1 && o_.size >= at + n) return change(o_.words + at, n);
         for (std::size_t done = 0; done < n;) done += run(at + done, strip_.data() + done, n - done);
         if (changed_) change(strip_.data(), n);
         return strip_.data();
@@ -29,6 +30,7 @@ public:
 private:
     const Operand& o_;
     Isa::Keys keys_;
+    ByteMoves moves_;
     u64 mask_;
     bool changed_, direct_;
     Array<u64> strip_;
@@ -47,13 +49,15 @@ private:
     }
     void fetch(u64 element, u64* to, std::size_t n) const {
         if (o_.words) std::memcpy(to, o_.words + element, 8 * n);
-        else if (o_.bytes) unpack(o_.bytes + element * u64(o_.width), 8 * o_.width, to, n);
+        else if (o_.bytes) unpack_moves(moves_, o_.bytes + element * u64(o_.width), 8 * o_.width, to, n);
         else keystream_words(keys_, o_.offset + element, to, n);
     }
-    void change(u64* __restrict x, std::size_t n) const {
+    const u64* change(const u64* from, std::size_t n) {
         const u64 add = o_.add, mask = mask_, flip = o_.flip;
         const int drop = o_.drop, shift = o_.shift;
-        for (std::size_t i = 0; i < n; ++i) x[i] = ((((x[i] + add) & mask) >> drop) ^ flip) << shift;
+        u64* to = strip_.data();
+        for (std::size_t i = 0; i < n; ++i) to[i] = ((((from[i] + add) & mask) >> drop) ^ flip) << shift;
+        return to;
     }
 };
 

@@ -101,8 +101,7 @@ struct ByteMoves {
     }
 };
 
-inline std::size_t unpack_shuffled(const u8* data, int w, u64* out, std::size_t groups) {
-    const ByteMoves moves(w);
+inline std::size_t unpack_shuffled(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t groups) {
     const V bytes = Isa::load(moves.unpacked), shifts = Isa::load(moves.shifts), mask = Isa::both(low_bits(w));
     const __mmask64 inside = low_bits(w);
     for (std::size_t i = 0; i < groups; ++i, data += w, out += 8) {
@@ -127,7 +126,10 @@ inline std::size_t pack_shuffled(const u64* values, int w, u8* out, std::size_t 
 }
 #else
 constexpr int WIDEST_SHUFFLED = 0;
-inline std::size_t unpack_shuffled(const u8*, int, u64*, std::size_t) { return 0; }
+struct ByteMoves {
+    explicit ByteMoves(int) {}
+};
+inline std::size_t unpack_shuffled(const ByteMoves&, const u8*, int, u64*, std::size_t) { return 0; }
 inline std::size_t pack_shuffled(const u64*, int, u8*, std::size_t) { return 0; }
 #endif
 
@@ -142,9 +144,9 @@ inline void pack(const u64* values, int w, u8* out, std::size_t n) {
     std::memcpy(out + groups * std::size_t(w), bytes, (rest * std::size_t(w) + 7) / 8);
 }
 
-inline void unpack(const u8* data, int w, u64* out, std::size_t n) {
+inline void unpack_moves(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t n) {
     const std::size_t groups = n / 8, rest = n % 8;
-    if (w > WIDEST_SHUFFLED || !unpack_shuffled(data, w, out, groups)) Widths<1>::unpack(w, data, out, groups);
+    if (w > WIDEST_SHUFFLED || !unpack_shuffled(moves, data, w, out, groups)) Widths<1>::unpack(w, data, out, groups);
     if (!rest) return;
     u64 last[8];
     u8 bytes[64] = {};
@@ -152,6 +154,8 @@ inline void unpack(const u8* data, int w, u64* out, std::size_t n) {
     Widths<1>::unpack(w, bytes, last, 1);
     std::memcpy(out + 8 * groups, last, 8 * rest);
 }
+
+inline void unpack(const u8* data, int w, u64* out, std::size_t n) { unpack_moves(ByteMoves(w), data, w, out, n); }
 
 // r is a mask: compared with every index, it is never one.
 template <class Count>

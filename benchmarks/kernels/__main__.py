@@ -32,7 +32,7 @@ def row(case: Case, limits: Limits) -> tuple[str, ...]:
 
 def main(name: str | None) -> None:
     kernels = get_kernels(name)
-    limits = measure_limits()
+    limits = measure_limits(kernels)
     table = Table(title=f"{kernels.name} kernels, one core")
     for heading in ("kernel", "elements", "ns/element", "GB/s", "bound by", "ratio"):
         table.add_column(heading, justify="left" if heading in ("kernel", "bound by") else "right")

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import (
+    Equal,
+    Interval,
+    Kernels,
+    Lookup,
+    Operand,
+    Question,
+    Tweak,
+    leaf_levels,
+    tree_levels,
+)
 from engine.ring import U64, Words, packed_bytes, ring_mask
 
 __all__ = ["Case", "cases"]
@@ -78,15 +88,15 @@ class Maker:
         yield Case(f"leaf_gen  m={m} 2^{points} points x 2", n, generate, moved, (2 * levels + words) * n)
         yield Case(f"leaf_eval m={m} {size} entries", n, evaluate, moved, (levels + visited * (1 + words // 2)) * n)
 
-    def product(self, m: int, k: int, n: int, w: int, dtype: type) -> Case:
+    def product(self, m: int, k: int, n: int, w: int, dtype: type, batch: int = 1) -> Case:
         m = max(m // self.scale, 1)
-        a = self.uniform((1, m, k), w)
-        wide, narrow = self.uniform((1, k, n), w), self.rng.integers(-2048, 2048, (1, k, n))
+        a = self.uniform((batch, m, k), w)
+        wide, narrow = self.uniform((batch, k, n), w), self.rng.integers(-2048, 2048, (batch, k, n))
         b = wide if dtype is np.uint64 else narrow.astype(dtype)
-        out = np.zeros((1, m, n), U64)
-        name = f"matmul    {m}x{k}x{n} w={w} {np.dtype(dtype)}"
+        out, macs = np.zeros((batch, m, n), U64), batch * m * k * n
+        name = f"matmul    {f'{batch} x ' if batch > 1 else ''}{m}x{k}x{n} w={w} {np.dtype(dtype)}"
         moved = a.nbytes + b.nbytes + out.nbytes
-        return Case(name, m * k * n, lambda: self.kernels.matmul(a, b, w, out), moved, macs=m * k * n)
+        return Case(name, macs, lambda: self.kernels.matmul(a, b, w, out), moved, macs=macs)
 
     def streams(self, n: int) -> Iterator[Case]:
         n //= self.scale
@@ -97,6 +107,31 @@ class Maker:
             moved = words.nbytes + packed.nbytes
             yield Case(f"pack      w={w}", n, lambda w=w, p=packed: self.kernels.pack(words, w, p), moved)
             yield Case(f"unpack    w={w}", n, lambda w=w, p=packed: self.kernels.unpack(p, w, words), moved)
+
+    def dealt_polynomial(self, n: int) -> Case:
+        """The same sum as a party has it: two wires to lift, a bit, and seven coefficients as bytes of a tape."""
+        n //= self.scale
+        x, a, out = self.uniform(n, 24), self.uniform(n, 20), np.zeros(n, U64)
+        bit = self.rng.integers(0, 2, n, dtype=np.uint8)
+        lifts = [
+            Operand(y, w, add=1 << w - 2, drop=d, flip=f)
+            for y, w in ((x, 24), (a, 20))
+            for d, f in ((0, 0), (w - 1, 1))
+        ]
+        tape = [Operand(self.rng.integers(0, 256, 7 * n, dtype=np.uint8), 52) for _ in range(7)]
+        operands = [Operand(bit, 8), *lifts, *tape]
+        terms = [
+            (1, (0, 1, 5)),
+            (1, (0, 2, 6)),
+            (1, (0, 7)),
+            (1, (1, 8)),
+            (1, (2, 9)),
+            (1, (3, 10)),
+            (1, (4, 11)),
+            (1, (1,)),
+        ]
+        moved = x.nbytes + a.nbytes + out.nbytes + 50 * n
+        return Case("poly      8 terms, from tape", n, lambda: self.kernels.poly(operands, terms, 52, out), moved)
 
     def polynomial(self, n: int) -> Case:
         """A lifted wire times a bit, plus a lifted lookup: the gate after GELU's opening."""
@@ -126,11 +161,19 @@ def cases(kernels: Kernels, scale: int) -> Iterator[Case]:
     yield from make.dpf("equal", 8, 100_000, [Equal(0)], 2)
     yield from make.dpf("interval", 64, 100_000, [Interval(0, 2**63)], 2 * 58)
     yield from make.leaves(23, 3, 1536, 960)
+    yield from make.leaves(13, 3, 1536, 480)
+    yield from make.leaves(14, 3, 128, 1024)
     yield make.product(128, 768, 3072, 50, np.uint64)
     yield make.product(128, 768, 3072, 50, np.int16)
     yield make.product(128, 768, 768, 64, np.uint64)
     yield make.product(1, 768, 3072, 50, np.int16)
-    yield make.product(128, 64, 128, 50, np.uint64)
+    for m in (4, 11, 16):
+        yield make.product(m, 768, 3072, 50, np.int16)
+    yield make.product(11, 30522, 384, 50, np.uint64)
+    yield make.product(128, 30522, 384, 50, np.int16)
+    yield make.product(128, 32, 128, 36, np.uint64, batch=12)
+    yield make.product(128, 128, 32, 36, np.uint64, batch=12)
     yield make.polynomial(1_000_000)
+    yield make.dealt_polynomial(1_000_000)
     yield from make.streams(4_000_000)
     yield from make.histogram(1536, 128, 64)

@@ -107,8 +107,7 @@ def set_up_logging(verbose: bool) -> None:
 
 def stop_on_terminate() -> None:
     """SIGTERM ends a command as Ctrl-C does, in order: no half file, and the other side hears of it."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else Ctrl-C is ignored, as in the background
-        signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _terminate)
 
 
 _terminated: list[int] = []
@@ -117,6 +116,8 @@ _terminated: list[int] = []
 def _terminate(number: int, _frame: object) -> None:
     """A service that is told to end has nothing to say about it."""
     _terminated.append(number)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+        raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 

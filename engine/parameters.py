@@ -2,7 +2,7 @@
 
 The mask R_W of a weight is expanded from a secret seed that belongs to one (model digest, dealer, client): the model
 key. Each name has a seed of its own, so that no order of weights matters. Another model draws another key, or the
-difference of the weights would leak (PROTOCOLS.md section 5).
+difference of the weights would leak (docs/protocols.md, section 5).
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ class Masked(Arithmetic, Linear):
     __slots__ = ()
 
     def truncate(self, to_scale: int) -> Masked:
-        """floor(x / 2^t) + coin at scale `to_scale`, ring w - t: free (PROTOCOLS.md section 2)."""
+        """floor(x / 2^t) + coin at scale `to_scale`, ring w - t: free (docs/protocols.md, section 2)."""
         t = self.scale - to_scale
         if t == 0:
             return self

@@ -2,7 +2,7 @@
 
     f(x) = [x >= hi] right(x) + left [x < lo] + T0[index] + T1[index] d,   index = x >> g,  d = x - index 2^g
 
-Pieces are decided on the same index wire, so they cannot overlap (PROTOCOLS.md section 6).
+Pieces are decided on the same index wire, so they cannot overlap (docs/protocols.md, section 6).
 """
 
 from __future__ import annotations

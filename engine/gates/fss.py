@@ -1,4 +1,4 @@
-"""Gate `fss`: questions to one DPF on a masked wire (PROTOCOLS.md section 3).
+"""Gate `fss`: questions to one DPF on a masked wire (docs/protocols.md, section 3).
 
 All intervals, equalities and range lookups on the same wire share one key; all pieces of row-wise tables on the same
 wire and rest share one key with arithmetic leaves. Nothing here costs a round: opening the answer does.

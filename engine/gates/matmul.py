@@ -1,4 +1,4 @@
-"""Gate `matmul`: products of matrices (PROTOCOLS.md section 5), and what else a weight does: gains and biases.
+"""Gate `matmul`: products of matrices (docs/protocols.md, section 5), and what else a weight does: gains and biases.
 
 With [r] shares of a wire's mask, dealt once for all uses (`mask_share`), and party o the owner of W:
 

@@ -18,7 +18,7 @@ def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
     """M of each row in (max - 2^bucket, max + 2^bucket], shape (..., 1), at the scale of x. Three rounds, any length.
 
     x falls into buckets of 2^bucket, of which there are 2^bits, by free truncation. Counts per bucket (round 1), which
-    suffix counts are non-zero (round 2), and M = base + step * how many (round 3). PROTOCOLS.md section 6.
+    suffix counts are non-zero (round 2), and M = base + step * how many (round 3). docs/protocols.md, section 6.
     Rows longer than a counter of 8 bits are counted in up to three blocks, longer ones with 16-bit counters.
     """
     t = buckets(x, bucket, bits)

@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm without gain and bias, which fold into the next linear layer (PROTOCOLS.md section 6).
+"""LayerNorm and RMSNorm without gain and bias, which fold into the next linear layer (docs/protocols.md, section 6).
 
     c = (D y - sum y) / 2^ceil(log2 D), on the masked wire: the factor k = D / 2^ceil(log2 D) is absorbed by the table
     V = sum of c^2                                       n = c sqrt(D) / sqrt(V + k^2 D eps)

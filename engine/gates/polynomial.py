@@ -1,4 +1,4 @@
-"""Gate `polynomial`: any polynomial of opened values is local (PROTOCOLS.md section 4).
+"""Gate `polynomial`: any polynomial of opened values is local (docs/protocols.md, section 4).
 
 Each operand is affine in public basis values with secret coefficients that the dealer knows; multiplying out leaves a
 sum of (public monomial) x (secret coefficient). `lower` derives that sum from the arithmetic that the author wrote:

@@ -1,4 +1,4 @@
-"""softmax(score) v for rows of scores: the division comes after the product with v, on its columns (PROTOCOLS.md
+"""softmax(score) v for rows of scores: the division comes after the product with v, on its columns (docs/protocols.md
 section 6).
 
     M (3 rounds)   A of exp (1)   e, row sums S (1)   O = e v and 1/S together (1)   o = O (1/S), a share

@@ -38,7 +38,7 @@ class Tweak:
     """Public inputs of the key derivation of H and H': K, K' = AES_(tape)(LE64(gate) | LE32(block) | LE32(0 or 1)).
 
     `first` is the number, within its gate, of the first instance of the slice; block = instance >> 16, so that one
-    fixed key serves at most 2^16 DPF keys (multi-target security, PROTOCOLS.md section 3).
+    fixed key serves at most 2^16 DPF keys (multi-target security, docs/protocols.md, section 3).
     """
 
     tape: bytes

@@ -36,7 +36,7 @@ BAND_ROWS, MOST_BANDS = 32, 1  # rows that a band has at least; bands of a batch
 
 @dataclass(frozen=True, slots=True)
 class BlockRange:
-    """Calibrated magnitudes of a block, as powers of two (PROTOCOLS.md section 8). They are public.
+    """Calibrated magnitudes of a block, as powers of two (docs/protocols.md, section 8). They are public.
 
     v: |q|, |k|, |v| < 2^v; up: before the activation; attention and output: (y, low, high) of each norm, where the
     residual and the centred residual are below 2^y, and the mean square of the latter is in [2^low, 2^high)."""

@@ -140,7 +140,7 @@ class ChannelConformance:
         await a.send(bytes(101))
         await expect_all(b, [bytes(100)])
         await fails(PeerError, b.recv())
-        await fails(RoundelayError, b.send(b"on a channel whose peer misbehaved"))
+        await fails(PeerError, b.send(b"on a channel whose peer misbehaved"))
 
     @on_pair(limit=100, ceiling=1000)
     async def test_the_limit_can_be_raised_to_the_ceiling(self, a: Channel, b: Channel) -> None:

@@ -127,6 +127,7 @@ class Channel(ABC):
         self._received = Traffic()
         self._busy: set[str] = set()
         self._closed = False
+        self._fault: PeerError | None = None  # why the channel was closed, if it was the peer's doing
 
     @property
     def sent(self) -> Traffic:
@@ -163,6 +164,10 @@ class Channel(ABC):
             await self._send_within(self.deadline, parts, size)
         except TimeoutError:
             raise overdue(self.deadline, f"{self.peer} to take a message of {size} bytes") from None
+        except LocalError:  # closed while it waited: the cause is what closed it
+            if self._fault is not None:
+                raise self._fault from None
+            raise
         finally:
             self._busy.discard("send")
         self._sent = self._sent.plus(size)
@@ -181,8 +186,9 @@ class Channel(ABC):
         finally:
             self._busy.discard("receive")
         if message.nbytes > self._limit:
+            self._fault = PeerError(f"{self.peer} sent {message.nbytes} bytes where at most {self._limit} are allowed")
             await self.aclose()
-            raise PeerError(f"{self.peer} sent {message.nbytes} bytes where at most {self._limit} are allowed")
+            raise self._fault
         self._received = self._received.plus(message.nbytes)
         return message
 
@@ -195,7 +201,7 @@ class Channel(ABC):
 
     def _begin(self, verb: str) -> None:
         if self._closed:
-            raise LocalError(CLOSED_HERE)
+            raise self._fault or LocalError(CLOSED_HERE)
         if verb in self._busy:
             raise LocalError(f"two tasks {verb} on one channel at the same time")
         self._busy.add(verb)

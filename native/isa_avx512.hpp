@@ -80,7 +80,12 @@ struct Isa : KeySchedule {
     }
     static V even_words(V a, V b) { return _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b); }
     static V add_product(V sum, V a, const u64* b) { return _mm512_add_epi64(sum, _mm512_mullo_epi64(a, load(b))); }
-    static u64 word_total(V v) { return u64(_mm512_reduce_add_epi64(v)); }
+    static u64 word_total(V v) {
+        u64 words[8], total = 0;
+        store(words, v);
+        for (const u64 word : words) total += word;
+        return total;
+    }
 
     // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
     using Lanes = V;
@@ -91,7 +96,9 @@ struct Isa : KeySchedule {
         const V one = _mm512_set1_epi8(1);
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < chunks; ++i) {
-            const V set = _mm512_maskz_mov_epi8(_load_mask64(reinterpret_cast<__mmask64*>(const_cast<u8*>(bits + 8 * i))), one);
+            u64 word;
+            __builtin_memcpy(&word, bits + 8 * i, 8);
+            const V set = _mm512_maskz_mov_epi8(word, one);
             for (int p = 0; p < planes; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], set, load(table + 64 * (planes * i + p)));
         }
         for (int p = planes - 1; p > 0; --p) sum[p - 1] = _mm512_add_epi32(sum[p - 1], _mm512_slli_epi32(sum[p], 8));

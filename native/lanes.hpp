@@ -24,6 +24,7 @@ inline void store_lane(u64* p, Lane v) { _mm512_storeu_si512(p, v); }
 inline Lane load_columns(const u64* p, int columns) { return _mm512_maskz_loadu_epi64(__mmask8(low_bits(columns)), p); }
 inline void store_columns(u64* p, Lane v, int columns) { _mm512_mask_storeu_epi64(p, __mmask8(low_bits(columns)), v); }
 inline Lane masked(Lane v, u64 mask) { return _mm512_and_si512(v, _mm512_set1_epi64(i64(mask))); }
+inline Lane add_lanes(Lane a, Lane b) { return _mm512_add_epi64(a, b); }  // `+` would be signed
 
 // Low 52 bits of products of 52-bit words, added modulo 2^64: exact modulo 2^52 for any number of terms.
 struct Fused52 {
@@ -74,6 +75,7 @@ inline Lane load_columns(const u64* p, int columns) {
 }
 inline void store_columns(u64* p, Lane v, int columns) { std::memcpy(p, &v, sizeof(u64) * std::size_t(columns)); }
 inline Lane masked(Lane v, u64 mask) { return v & mask; }
+inline Lane add_lanes(Lane a, Lane b) { return a + b; }
 
 struct Full64 {
     static constexpr int tile_rows = 4;

@@ -33,7 +33,7 @@ void tile_product(const u64* a, std::size_t row, const Entry* panel, std::size_t
             u64* at = to.out + std::size_t(r) * to.row + v * LANES;
             const int columns = v + 1 < vectors ? LANES : to.last;
             Lane total = sum[r][v].total();
-            if (to.add) total = total + load_columns(at, columns);
+            if (to.add) total = add_lanes(total, load_columns(at, columns));
             store_columns(at, masked(total, to.mask), columns);
         }
 }

@@ -7,7 +7,7 @@
 namespace roundelay {
 namespace {
 
-constexpr std::size_t PANEL_DEPTH = 256;  // a packed panel stays in the first-level cache, the rows of b that it comes from in the second
+constexpr std::size_t PANEL_DEPTH = 768;  // a packed panel, and much of the rows of b that it comes from, stay in the second-level cache
 
 // Where a tile's results go: out = (out if `add`, else 0) + tile mod 2^w; `last` columns of the last vector exist.
 struct TileOut {

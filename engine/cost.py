@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from engine.graph import Node
 from engine.kernels.interface import leaf_levels, tree_levels
@@ -118,7 +117,7 @@ def by_gate(s: Segment) -> list[Cost]:
     """One line for each file of the gates that a segment uses, in order of first use."""
     groups: dict[str, list[Cost]] = {}
     for node, cost in node_costs(s):
-        groups.setdefault(PurePosixPath(node.origin.split(":")[0]).stem, []).append(cost)
+        groups.setdefault(node.gate, []).append(cost)
     lines = [total(name, costs) for name, costs in groups.items()]
     return [c for c in lines if c.rounds or c.tape != (0, 0) or c.online != (0, 0) or c.prepare != (0, 0)]
 

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 
 from engine.errors import TraceError
@@ -94,9 +95,19 @@ class Node:
     def opening(self) -> bool:
         return self.op in ("input", "open", "reveal")
 
+    @property
+    def gate(self) -> str:
+        """The author's file, without folder and suffix: what costs and times are added up by."""
+        return _stem(self.origin)
+
     def canonical(self) -> str:
         attrs = ",".join(f"{k}={v!r}" for k, v in self.attrs)
         return f"{self.index}:{self.op}({','.join(map(str, self.inputs))};{attrs})->{self.type}"
+
+
+@lru_cache(maxsize=4096)
+def _stem(origin: str) -> str:
+    return os.path.splitext(os.path.basename(origin.split(":")[0]))[0]
 
 
 class Graph:

@@ -97,12 +97,13 @@ class Executor:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
         outgoing: asyncio.Queue[Work] = asyncio.Queue(8)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._prepare_messages(outgoing))
-                group.create_task(self._send("prepare", outgoing))
-                group.create_task(self._receive(static=True))
-            await self.link.control({"phase": "online"})
-            await self.link.message("word that the other side is prepared")
+            with self.timeline.phase("prepare"):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._prepare_messages(outgoing))
+                    group.create_task(self._send("prepare", outgoing))
+                    group.create_task(self._receive(static=True))
+                await self.link.control({"phase": "online"})
+                await self.link.message("word that the other side is prepared")
         except BaseException:
             self._end_threads()
             raise
@@ -112,11 +113,12 @@ class Executor:
         outgoing: asyncio.Queue[Work] = asyncio.Queue(64)
         shelf = _Shelf(PREFETCH_BYTES)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._prefetch(shelf))
-                evaluated = group.create_task(self._evaluate(outgoing, shelf))
-                group.create_task(self._send("online", outgoing))
-                group.create_task(self._receive(static=False))
+            with self.timeline.phase("online"):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._prefetch(shelf))
+                    evaluated = group.create_task(self._evaluate(outgoing, shelf))
+                    group.create_task(self._send("online", outgoing))
+                    group.create_task(self._receive(static=False))
         finally:
             self._end_threads()
         return evaluated.result()
@@ -201,15 +203,18 @@ class Executor:
     def _work(self, state: PartyCall, step: Step, chunks: dict[int, Bytes]) -> Bytes | None:
         call, graph = state.call, state.call.segment.graph
         number = call.segment.opening_of[step.opening].round if step.opening >= 0 else call.segment.rounds
-        with self.timeline.span("evaluate", call.call.name, call.first_round + number):
+        with self.timeline.stretch("evaluate", call.call.name, call.first_round + number) as stretch:
             for index in step.waits:
+                stretch.next(graph[index].gate)
                 self._complete(state, graph[index])
             for index in step.nodes:
+                stretch.next(graph[index].gate)
                 state.evaluate(graph[index], _Cursor(chunks.pop(index, _EMPTY)).read)
             for index in step.outputs:
                 self._complete(state, graph[index])
             message = None
             if step.opening >= 0:
+                stretch.next(graph[step.opening].gate)
                 message = state.message(graph[step.opening])
                 self._own[call.index, step.opening] = message
             for index in step.forget:

@@ -51,6 +51,10 @@ class Network:
         first, second = (Link(self.delay, self.bandwidth, self.jitter, 2 * seed + way) for way in (0, 1))
         return first, second
 
+    def as_dict(self) -> dict[str, str | float]:
+        """name, rtt, bandwidth, jitter: what `network` takes as JSON."""
+        return {"name": self.name, "rtt": self.rtt, "bandwidth": self.bandwidth, "jitter": self.jitter}
+
     def __str__(self) -> str:
         jitter = f", jitter {self.jitter * 1e3:g} ms" if self.jitter else ""
         return (

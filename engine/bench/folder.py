@@ -29,6 +29,7 @@ from engine.kernels import get_kernels
 from engine.parameters import MaskSource, PartyParameters, Small, mask_weight
 from engine.scheduler.plan import Plan
 from engine.tape import HEADER_BYTES, TRAILER_BYTES
+from simulators.profiles import Network
 
 __all__ = ["BenchFolder", "Job", "bench_folder"]
 
@@ -38,11 +39,22 @@ SPARE_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How to run. `deadline`: seconds that one wait may last."""
+    """How to run. `deadline`: seconds that one wait may last. `network`: what each party delays what it sends by."""
 
     transport: str = "zeromq"
     overlap: bool = True
     deadline: float = 300.0
+    network: Network | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"network": None if self.network is None else self.network.as_dict()}
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Job:
+        """The inverse of `as_dict`."""
+        described = data["network"]
+        return Job(**{**data, "network": None if described is None else Network(**described)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class BenchFolder:
         return self.path / "tapes"
 
     def job(self) -> Job:
-        return Job(**json.loads((self.path / "job.json").read_text()))
+        return Job.of(json.loads((self.path / "job.json").read_text()))
 
     def plan(self) -> Plan:
         return plan_from_text((self.path / "plan.json").read_text())
@@ -115,7 +127,7 @@ def check_room(path: Path, needed: int) -> None:
 
 def _fill(folder: BenchFolder, workload: Workload, plan: Plan, job: Job) -> None:
     seed, at = secrets.token_bytes(16), folder.path
-    (at / "job.json").write_text(json.dumps(asdict(job)))
+    (at / "job.json").write_text(json.dumps(job.as_dict()))
     (at / "plan.json").write_text(plan_to_text(plan))
     (at / "key").write_text(seed.hex())
     np.savez(at / "inputs.npz", allow_pickle=False, **workload.inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -81,7 +81,7 @@ class BenchReport:
         names = ("deal", "open", "prepare", "online", "counted")
         return {
             "workload": self.workload.name, "what": self.workload.what, "counted_calls": list(self.workload.counted),
-            **asdict(self.job), "runs": len(self.runs), "one_process": self.one_process,
+            **self.job.as_dict(), "runs": len(self.runs), "one_process": self.one_process,
             "plan": self.plan.digest.hex(), "rounds": first.parties[0]["rounds"],
             "rounds_per_layer": [c.rounds for c in by_layer(self.plan) if c.name.startswith("layer")],
             "bytes_sent": first.pair("bytes_sent"), "prepare_bytes": first.pair("prepare_bytes"),

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.bench.folder import BenchFolder
+from engine.bench.folder import BenchFolder, Job
 from engine.bench.metered import metered
 from engine.dealing import deal_files
 from engine.errors import LocalError, PeerError, PeerMismatch, RoundelayError
@@ -29,6 +29,7 @@ from engine.tape import TapeReader
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.loop import run
 from engine.transport.registry import open_transport
+from engine.transport.wan import WanChannel
 
 __all__ = ["main"]
 
@@ -123,14 +124,15 @@ async def owner(folder: BenchFolder) -> Report:
     address = LOOPBACK.get(job.transport, "tcp://127.0.0.1:0")
     async with await open_transport(job.transport).listen(address, _options(folder, 1)) as listener:
         print(json.dumps({"listening": listener.address}), flush=True)
-        async with await listener.accept(job.deadline) as channel:
+        async with _behind(job, 1, await listener.accept(job.deadline)) as channel:
             return await party(folder, plan, 1, channel)
 
 
 async def client(folder: BenchFolder, address: str) -> Report:
     """P0: connects and runs."""
-    plan = folder.plan()
-    async with await open_transport(folder.job().transport).connect(address, _options(folder, 0)) as channel:
+    job, plan = folder.job(), folder.plan()
+    connected = await open_transport(job.transport).connect(address, _options(folder, 0))
+    async with _behind(job, 0, connected) as channel:
         return await party(folder, plan, 0, channel)
 
 
@@ -141,6 +143,11 @@ async def both(folder: BenchFolder) -> Report:
         serving = group.create_task(owner(folder))
         asking = group.create_task(client(folder, address))
     return {"parties": [asking.result(), serving.result()]}
+
+
+def _behind(job: Job, number: int, channel: Channel) -> Channel:
+    """The channel behind the job's network: each party delays what it sends itself."""
+    return channel if job.network is None else WanChannel(channel, job.network.links()[number])
 
 
 def _options(folder: BenchFolder, number: int) -> ChannelOptions:

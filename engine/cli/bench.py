@@ -13,7 +13,8 @@ from engine.bench.folder import Job
 from engine.bench.report import BenchReport
 from engine.bench.runner import bench as run_bench
 from engine.bench.workloads import WORKLOADS, build_workload
-from engine.cli.common import Output, console, json_option, progress, size, text_errors
+from engine.cli.common import Output, console, json_option, network_option, progress, size, text_errors
+from simulators.profiles import Network
 
 __all__ = ["bench"]
 
@@ -24,6 +25,7 @@ __all__ = ["bench"]
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
 @click.option("--transport", default="zeromq", show_default=True, help="zeromq, tcp, memory, or one of your own.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
+@network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -32,8 +34,8 @@ __all__ = ["bench"]
 @json_option
 @text_errors
 def bench(
-    workload: str, runs: int, tokens: int, transport: str, overlap: bool, check: bool, folder: Path | None,
-    as_json: bool,
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, network: Network | None, check: bool,
+    folder: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
 
@@ -44,7 +46,7 @@ def bench(
     built = build_workload(workload, tokens)
     console.print(f"{built.what} ...", highlight=False)
     with progress("running", "runs") as bar:
-        report = run_bench(built, runs, Job(transport, overlap), folder, bar, check)
+        report = run_bench(built, runs, Job(transport, overlap, network=network), folder, bar, check)
     Output(as_json).result(report.as_dict(), _costs(report), _times(report), _where(report), _accuracy(report))
 
 
@@ -81,7 +83,8 @@ _LABELS = {
 
 def _how(report: BenchReport) -> str:
     sides = "both parties in one process" if report.one_process else f"two processes over {report.job.transport}"
-    return sides + ("" if report.job.overlap else ", a barrier after every round")
+    behind = f" behind {report.job.network.name}" if report.job.network else ""
+    return sides + behind + ("" if report.job.overlap else ", a barrier after every round")
 
 
 def _where(report: BenchReport) -> Table:

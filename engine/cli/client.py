@@ -14,6 +14,7 @@ from engine.cli.common import (
     Output,
     home_option,
     json_option,
+    network_option,
     open_home,
     progress,
     size,
@@ -29,6 +30,7 @@ from engine.result import RunResult
 from engine.session import connect
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
+from simulators.profiles import Network
 
 __all__ = ["classify", "embed"]
 
@@ -44,7 +46,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--dealer-key", help="Public key of the dealer."),
         click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last."),
         click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap."),
-        transport_option, workers_option, home_option, json_option,
+        transport_option, workers_option,
+        network_option("here, both ways; give it to one of the two sides."),
+        home_option, json_option,
     )):  # fmt: skip
         function = option(function)
     return function
@@ -72,7 +76,7 @@ def classify(**kwargs: Any) -> None:
 def _client(
     what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool,
     dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, transport: str, workers: int,
-    home: Path | None, as_json: bool,
+    network: Network | None, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     if (dealer is None) != (dealer_key is None):
         raise InputError("--dealer and --dealer-key go together")
@@ -94,12 +98,14 @@ def _client(
                 kernels=get_kernels(workers=workers),
                 overlap=overlap,
                 progress=bar,
+                delays=None if network is None else network.links(),
             ) as session:
                 call = session.embed if what == "embed" else session.classify
                 return session.pairing, [await call(group) for group in groups]
 
     pairing, runs = run(go())
-    Output(as_json).result(_report(what, pairing, lines, runs), _table(what, pairing, lines, runs), _summary(runs))
+    data = _report(what, pairing, lines, runs) | {"network": None if network is None else network.as_dict()}
+    Output(as_json).result(data, _table(what, pairing, lines, runs), _summary(runs))
 
 
 def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:

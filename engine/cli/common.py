@@ -21,12 +21,14 @@ from rich.text import Text
 from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, whereabouts
 from engine.home import Home, default_home
+from simulators.profiles import PROFILES, network
 
 __all__ = [
     "Output",
     "console",
     "home_option",
     "json_option",
+    "network_option",
     "open_home",
     "progress",
     "set_up_logging",
@@ -60,6 +62,17 @@ workers_option = click.option(
     "--workers", envvar="ROUNDELAY_WORKERS", default=1, show_default=True, type=click.IntRange(1, 1024),
     help="Threads that kernels are spread over: up to the cores that this process has for itself.",
 )  # fmt: skip
+
+
+def network_option(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`--network`, as a Network or None; `where` says what is delayed."""
+    return click.option(
+        "--network", metavar="NAME",
+        help=f"Emulate a network in real time: {where} Names: {', '.join(PROFILES)}; or, with the bandwidth of each "
+        "direction, rtt=60ms,bandwidth=305mbit[,jitter=2ms]. Timers are late by up to a millisecond: below an RTT of "
+        "2 ms shape a real network instead.",
+        callback=lambda _context, _option, text: None if text is None else network(text),
+    )  # fmt: skip
 
 
 def text_errors(function: Callable[P, R]) -> Callable[P, R]:

@@ -18,12 +18,13 @@ import click
 import numpy as np
 from rich.table import Table
 
-from engine.cli.common import Output, json_option, size, step, text_errors, transport_option
+from engine.cli.common import Output, json_option, network_option, size, step, text_errors, transport_option
 from engine.errors import InputError, LocalError, PeerError, TapeError
 from engine.models.reference import answer
 from engine.models.text import DEMO_TEXTS, Tokenizer
 from engine.models.weights import load_model
 from engine.result import Accuracy
+from simulators.profiles import Network
 
 __all__ = ["demo"]
 
@@ -38,12 +39,13 @@ START_SECONDS = 60
 @click.option("--batch/--one-by-one", default=False, help="All texts in one run, sharing rounds.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
 @transport_option
+@network_option("the client delays both ways between itself and the owner; the dealer's links are not delayed.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the three roles' folders here.")
 @json_option
 @text_errors
 def demo(
     texts: tuple[str, ...], model: str, tokens: int | None, batch: bool, overlap: bool, transport: str,
-    keep: Path | None, as_json: bool,
+    network: Network | None, keep: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run everything on this machine: a dealer, a model owner and a client, three processes over tcp.
 
@@ -52,7 +54,9 @@ def demo(
     """
     with _folder(keep) as folder:
         chosen = [_of_length(model, tokens)] if tokens else list(texts or DEMO_TEXTS)
-        report = _run(folder, model, chosen, batch, [] if overlap else ["--no-overlap"], ["--transport", transport])
+        behind = [] if network is None else ["--network", json.dumps(network.as_dict())]
+        wire = ["--transport", transport]
+        report = _run(folder, model, chosen, batch, [] if overlap else ["--no-overlap"], wire, behind)
     accuracy = _accuracy(model, chosen, report)
     data = (
         {k: v for k, v in report.items() if k != "outputs"} | accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
@@ -83,7 +87,7 @@ def _of_length(model: str, tokens: int) -> str:
 
 
 def _run(
-    folder: Path, model: str, texts: list[str], batch: bool, barrier: list[str], wire: list[str]
+    folder: Path, model: str, texts: list[str], batch: bool, barrier: list[str], wire: list[str], behind: list[str]
 ) -> dict[str, Any]:
     """Set the three roles up, let them run, and return the client's JSON report."""
     verb = "embed" if load_model(model).head is None else "classify"
@@ -102,7 +106,7 @@ def _run(
             client = ["--home", folder / "client", *wire]
             paired = _call("pair", owner.address, "--owner", keys["owner"], *client)
             how = ["--batch"] if batch else ["--one-by-one"]
-            report = _call(verb, *how, *at, *client, *barrier, "--", owner.address, *texts)
+            report = _call(verb, *how, *at, *client, *barrier, *behind, "--", owner.address, *texts)
     report["setup_bytes"] = paired["setup_bytes"]
     for run in report.get("runs", []):
         run["setup_bytes"] = paired["setup_bytes"]

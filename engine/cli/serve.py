@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from engine.cli.common import Output, home_option, json_option, open_home, text_errors, transport_option, workers_option
+from engine.cli.common import (
+    Output,
+    home_option,
+    json_option,
+    network_option,
+    open_home,
+    text_errors,
+    transport_option,
+    workers_option,
+)
 from engine.dealing import dealing
 from engine.errors import InputError
 from engine.kernels import get_kernels
@@ -16,6 +25,7 @@ from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
 from engine.transport.registry import open_transport
+from simulators.profiles import Network
 
 __all__ = ["serve"]
 
@@ -35,12 +45,13 @@ __all__ = ["serve"]
 @click.option("--once", is_flag=True, help="Serve one session, then end.")
 @transport_option
 @workers_option
+@network_option("here, both ways; give it to one of the two sides.")
 @home_option
 @json_option
 @text_errors
 def serve(
     model: Path, listen: str, clients: tuple[str, ...], dealer: str | None, dealer_key: str | None, deadline: float,
-    overlap: bool, once: bool, transport: str, workers: int, home: Path | None, as_json: bool,
+    overlap: bool, once: bool, transport: str, workers: int, network: Network | None, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the compiled MODEL to its clients: pairing and runs. The texts never reach this side."""
     if (dealer is None) != (dealer_key is None):
@@ -49,7 +60,8 @@ def serve(
     peers = tuple(check_public_key(k) for k in clients)
     key = "" if dealer_key is None else check_public_key(dealer_key)
     open_dealer = None if dealer is None else dealing(dealer, key, place, transport, deadline)
-    service = OwnerService(compiled, place, get_kernels(workers=workers), open_dealer, overlap, once)
+    delays = None if network is None else network.links()
+    service = OwnerService(compiled, place, get_kernels(workers=workers), open_dealer, overlap, once, delays)
     options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)
     run(_serve(service, listen, transport, options, Output(as_json)))
 

@@ -34,6 +34,7 @@ from engine.errors import InputError, LocalError
 from engine.kernels import get_kernels
 from engine.models.shapes import SHAPES
 from engine.scheduler.plan import Plan
+from simulators.profiles import Network
 
 SMALL = {
     "compare": lambda: compare_load("compare", 200),
@@ -76,6 +77,22 @@ def test_a_run_measures_what_the_plan_says(name: str, transport: str, tmp_path: 
         assert len(times) == 2 and min(times) > 0
     assert data["kernel_seconds"][0][0]["dpf_eval"] > 0
     assert list(tmp_path.iterdir()) == []  # tapes, weights and keys are gone
+
+
+@pytest.mark.parametrize("transport", ["memory", "tcp"])
+def test_behind_a_network_a_run_sends_the_same_bytes_and_takes_the_delays(transport: str, tmp_path: Path) -> None:
+    load, slow = SMALL["softmax"](), Network("slow", 1e9, 0.04)
+    report = bench(load, runs=1, job=Job(transport, deadline=30, network=slow), folder=tmp_path)
+    data, cost = json.loads(json.dumps(report.as_dict())), plan_cost(Plan(load.program))
+    assert data["network"] == {"name": "slow", "rtt": 0.04, "bandwidth": 1e9, "jitter": 0.0}
+    assert data["bytes_sent"] == list(cost.online) and data["rounds"] == 1 + ROUNDS["softmax"]
+    assert data["error"]["max"] <= TOLERANCE["softmax"]
+    assert data["seconds"]["online"][0] >= 0.9 * data["rounds"] * slow.delay  # timers of a loop are in milliseconds
+
+
+def test_a_job_survives_its_file() -> None:
+    for job in (Job(), Job("tcp", False, 5.0, Network("slow", 1e9, 0.04))):
+        assert Job.of(json.loads(json.dumps(job.as_dict()))) == job
 
 
 def test_a_tape_pair_is_fresh_for_every_run(tmp_path: Path) -> None:

@@ -375,3 +375,19 @@ def test_a_classifier_is_compiled_with_its_labels(call: Call, tmp_path: Path) ->
     assert call("compile", folder, "-o", tmp_path / "m", "--samples", tmp_path / "s.txt", "--json").code == 0
     public = json.loads((tmp_path / "m" / "public.json").read_text())
     assert public["head"] == "classify" and public["labels"] == ["label 0", "label 1", "label 2"]
+
+
+# ---------------------------------------------------------------------- networks
+@pytest.mark.parametrize(
+    "command", [("bench", "relu-1e6"), ("demo",), ("embed", "x"), ("classify", "x"), ("serve", "x")]
+)
+def test_unknown_networks_name_the_nearest_and_impossible_ones_say_why(call: Call, command: tuple[str, ...]) -> None:
+    more = ("--listen", "y", "--client", "z") if command[0] == "serve" else ()
+    for text, said in (
+        ("wan-400m", "did you mean wan-400m"),
+        ("rtt=60ms", "bandwidth is missing"),
+        ("rtt=60ms,bandwidth=0mbit", "bandwidth must be positive"),
+        ("rtt=-1ms,bandwidth=1gbit", "rtt must be 0 to"),
+    ):
+        done = call(*command, *more, "--network", text)
+        assert done.code == 2 and said in done.err and not done.out and "Traceback" not in done.err

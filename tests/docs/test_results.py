@@ -138,6 +138,12 @@ def test_the_fields_of_a_fuzz() -> None:
     assert fields(call("fuzz", "relu", "-n", 5)) == DOCUMENTED["fuzz"][0]
 
 
+def test_the_fields_of_a_network() -> None:
+    from simulators.profiles import PROFILES
+
+    assert all(fields(network.as_dict()) == DOCUMENTED["network"][0] for network in PROFILES.values())
+
+
 def test_the_fields_of_a_benchmark() -> None:
     assert fields(call("bench", "layernorm-128x768", "--runs", 1)) == DOCUMENTED["bench"][0]
 

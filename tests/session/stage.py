@@ -81,7 +81,7 @@ class Stage:
     def client(self, key: str = CLIENT) -> Home:
         return Home(self.path / f"client-{key[:2]}{self.clients.index(key)}")
 
-    def owner_service(self, dealer: Dealing | None = None, **settings: bool) -> OwnerService:
+    def owner_service(self, dealer: Dealing | None = None, **settings: Any) -> OwnerService:
         return OwnerService(self.model, self.owner, self.kernels, dealer, **settings)
 
     def dealing(self, asker: str) -> Dealing:

@@ -12,10 +12,12 @@ import pytest
 from engine.cost import plan_cost
 from engine.errors import InputError
 from engine.models.reference import answer
+from engine.owner import OwnerService
 from engine.pairing import weight_list
 from engine.result import RunResult
 from engine.ring import packed_bytes
-from tests.session.stage import CLIENT, OTHER, SHAPE, Stage, checkpoint, compiled, ids
+from simulators.profiles import Network
+from tests.session.stage import CLIENT, OTHER, OWNER, SHAPE, Stage, checkpoint, compiled, ids
 
 TEXTS = ["a red cat sat on the mat", "the dog ran", ""]
 TOLERANCE = 6e-3
@@ -94,6 +96,26 @@ async def test_runs_asked_for_at_the_same_time_follow_one_another(stage: Stage) 
         results = await asyncio.gather(*(session.embed([text]) for text in TEXTS))
     for result, text in zip(results, TEXTS, strict=True):
         close(result, [text])
+
+
+async def test_behind_a_network_a_run_is_the_same_and_every_round_takes_its_delay(stage: Stage) -> None:
+    """The owner delays both ways by 10 ms: a round takes at least that, and a handshake a round trip."""
+    loop, delay = asyncio.get_running_loop(), 0.01
+    await stage.pair()
+    near = await run_for(loop, stage, stage.owner_service(stage.dealing(OWNER)))
+    links = Network("slow", 1e9, 2 * delay).links()
+    far = await run_for(loop, stage, stage.owner_service(stage.dealing(OWNER), delays=links))
+    assert far[0].bytes_sent == near[0].bytes_sent and far[0].rounds == near[0].rounds
+    close(far[0], TEXTS)
+    assert near[1] == 0 and far[1] >= far[0].rounds * delay
+
+
+async def run_for(loop: asyncio.AbstractEventLoop, stage: Stage, owner: OwnerService) -> tuple[RunResult, float]:
+    """A run, and the virtual seconds that it took."""
+    async with stage.session(owner=owner) as session:
+        start = loop.time()
+        result = await session.embed(TEXTS)
+        return result, loop.time() - start
 
 
 async def test_a_barrier_after_every_round_changes_nothing_but_time(stage: Stage) -> None:

@@ -191,7 +191,8 @@ class Executor:
         if 1 - self.party in (*opening.senders, *opening.static):
             box = self._box(call.index, index)
             if not box.done.is_set():
-                with self.timeline.span("wait", call.call.name, call.first_round + opening.round, opening.bytes):
+                number, gate = call.first_round + opening.round, call.segment.graph[index].gate
+                with self.timeline.span("wait", call.call.name, number, opening.bytes, gate):
                     await box.done.wait()
 
     async def _round_over(self, call: PlannedCall, number: int) -> None:

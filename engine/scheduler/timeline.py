@@ -40,12 +40,12 @@ class Timeline:
     active: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @contextmanager
-    def span(self, lane: str, what: str, round: int = 0, size: int = 0) -> Iterator[None]:
+    def span(self, lane: str, what: str, round: int = 0, size: int = 0, gate: str = "") -> Iterator[None]:
         start = self._begin(lane, what, round)
         try:
             yield
         finally:
-            self._end(Event(lane, what, start, self.clock(), round, size))
+            self._end(Event(lane, what, start, self.clock(), round, size, gate))
 
     @contextmanager
     def stretch(self, lane: str, what: str, round: int) -> Iterator[Stretch]:

@@ -8,14 +8,15 @@ import numpy as np
 
 from engine.graph import Node
 from engine.kernels.interface import Kernels
-from engine.ring import U64, Words, reduce
+from engine.ring import U64, Words, reduce_into
 
 __all__ = ["apply_linear", "constants", "matmul_words"]
 
 
 def apply_linear(node: Node, args: Sequence[Words], kernels: Kernels, weight: Words | None = None) -> Words:
     """The result of a LINEAR operation mod 2^ring; `weight` is the public parameter of a public product."""
-    return reduce(_OPS[node.op](node, args, kernels, weight), node.type.ring)
+    result = _OPS[node.op](node, args, kernels, weight)
+    return result if node.op in _VIEWS else reduce_into(result, node.type.ring)
 
 
 def constants(node: Node) -> Words:
@@ -53,6 +54,9 @@ def _public_gain(_n: Node, args: Sequence[Words], _k: Kernels, weight: Words | N
     assert weight is not None
     return args[0] * weight.astype(np.int64).view(U64)
 
+
+_VIEWS = frozenset({"claim", "reshape", "transpose", "slice", "broadcast"})
+"""Results that keep the ring of their argument and may share its memory; all others are arrays of their own."""
 
 _OPS = {
     "add": lambda n, a, k, w: a[0] + a[1],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["U64", "Words", "byte_width", "packed_bytes", "reduce", "ring_mask", "to_ring", "to_signed"]
+__all__ = ["U64", "Words", "byte_width", "packed_bytes", "reduce", "reduce_into", "ring_mask", "to_ring", "to_signed"]
 
 U64 = np.uint64
 Words = NDArray[np.uint64]
@@ -22,6 +22,13 @@ def ring_mask(w: int) -> np.uint64:
 def reduce(x: Words, w: int) -> Words:
     """x mod 2^w (the array itself when w = 64)."""
     return x if w == 64 else x & ring_mask(w)
+
+
+def reduce_into(x: Words, w: int) -> Words:
+    """As `reduce`, in the array itself, for one that nobody else holds: a fresh array costs more than the operation."""
+    if w < 64:
+        np.bitwise_and(x, ring_mask(w), out=x)
+    return x
 
 
 def to_ring(x: ArrayLike, w: int) -> Words:

@@ -72,6 +72,16 @@ struct Bound {
         nb::gil_scoped_release release;
         target->unpack(data.data(), w, out.data(), out.size());
     }
+    void mask(In<u64> values, const nb::bytes& seed, u64 offset, int w, Out<u8> out) const {
+        RoundKeys keys;
+        target->expand_key(reinterpret_cast<const u8*>(seed.c_str()), keys);
+        nb::gil_scoped_release release;
+        target->mask(keys, offset, values.data(), w, out.data(), values.size());
+    }
+    void combine(In<u8> own, In<u8> peer, int w, Out<u64> out) const {
+        nb::gil_scoped_release release;
+        target->combine(own.data(), peer.data(), w, out.data(), out.size());
+    }
     // (source, keystream offset, size, bits, repeat, add, drop, flip, shift); the source is words, bytes, or a seed. The caller's
     // sequence keeps the arrays alive.
     Operand operand(nb::handle from) const {
@@ -192,6 +202,8 @@ NB_MODULE(_native, m) {
         .def("ctr", &Bound::ctr)
         .def("pack", &Bound::pack)
         .def("unpack", &Bound::unpack)
+        .def("mask", &Bound::mask)
+        .def("combine", &Bound::combine)
         .def("poly", &Bound::poly)
         .def("matmul", &Bound::matmul<u64>)
         .def("matmul", &Bound::matmul<i16>)

@@ -5,6 +5,7 @@
 #include "gen.hpp"
 #include "leaf_eval.hpp"
 #include "matmul.hpp"
+#include "openings.hpp"
 #include "polynomial.hpp"
 #include "streams.hpp"
 
@@ -13,7 +14,7 @@ namespace {
 
 constexpr Target make_target(const char* name) {
     return {
-        name, Isa::expand_key, ctr, pack, unpack, poly, matmul<u64>, matmul<i16>, matmul<i32>, dpf_gen, dpf_eval, leaf_gen, leaf_eval,
+        name, Isa::expand_key, ctr, pack, unpack, mask, combine, poly, matmul<u64>, matmul<i16>, matmul<i32>, dpf_gen, dpf_eval, leaf_gen, leaf_eval,
         onehot_share<u8>, onehot_share<u16>, onehot_counts<u8>, onehot_counts<u16>,
     };
 }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.interface import Kernels, Keystream
-from engine.ring import U64, Words, reduce
+from engine.ring import U64, Words, reduce_into
 
 __all__ = ["SEED_BYTES", "SeedStream"]
 
@@ -26,7 +26,7 @@ class SeedStream:
         """Uniform elements of Z_(2^ring), one word each."""
         out = np.empty(shape, U64)
         self.kernels.ctr(self.seed, offset, out.reshape(-1))
-        return reduce(out, ring)
+        return reduce_into(out, ring)
 
     def lazy(self, offset: int, size: int) -> Keystream:
         """Uniform words as an operand of `Kernels.poly`, which expands them as it goes."""

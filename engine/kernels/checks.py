@@ -27,12 +27,14 @@ from engine.ring import Words, byte_width
 
 __all__ = [
     "check_array",
+    "check_combine",
     "check_counts",
     "check_ctr",
     "check_dpf",
     "check_eval",
     "check_leaf",
     "check_leaf_tables",
+    "check_mask",
     "check_matmul",
     "check_packed",
     "check_poly",
@@ -76,6 +78,18 @@ def check_packed(w: int, words: NDArray[Any], data: NDArray[Any]) -> None:
     check_width(w)
     check_array("words", words, (words.size,))
     check_array("bytes", data, ((words.size * w + 7) // 8,), np.uint8)
+
+
+def check_mask(values: NDArray[Any], seed: bytes, offset: int, w: int, out: NDArray[Any]) -> None:
+    """A vector of shares, what `check_ctr` asks of their masks, and room for the packed message."""
+    check_ctr(seed, offset, values)
+    check_packed(w, values, out)
+
+
+def check_combine(own: NDArray[Any], peer: NDArray[Any], w: int, out: NDArray[Any]) -> None:
+    """Two packed messages of one opening, and a vector of words."""
+    check_packed(w, out, own)
+    check_packed(w, out, peer)
 
 
 def check_poly(

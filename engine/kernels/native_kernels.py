@@ -61,6 +61,14 @@ class NativeKernels:
         checks.check_packed(w, out, data)
         self.target.unpack(data, w, out)
 
+    def mask(self, values: Words, seed: bytes, offset: int, w: int, out: NDArray[np.uint8]) -> None:
+        checks.check_mask(values, seed, offset, w, out)
+        self.target.mask(values, seed, offset, w, out)
+
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
+        checks.check_combine(own, peer, w, out)
+        self.target.combine(own, peer, w, out)
+
     def poly(
         self,
         operands: Sequence[Words | Operand],

@@ -65,6 +65,21 @@ class NumpyKernels:
             bits[:, :w] = np.unpackbits(packed, bitorder="little")[: count * w].reshape(count, w)
             out[piece] = np.packbits(bits, axis=1, bitorder="little").view(U64)[:, 0]
 
+    def mask(self, values: Words, seed: bytes, offset: int, w: int, out: NDArray[np.uint8]) -> None:
+        checks.check_mask(values, seed, offset, w, out)
+        total = np.empty_like(values)
+        self.ctr(seed, offset, total)
+        total += values
+        self.pack(total, w, out)
+
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
+        checks.check_combine(own, peer, w, out)
+        other = np.empty_like(out)
+        self.unpack(own, w, out)
+        self.unpack(peer, w, other)
+        out += other
+        out &= ring_mask(w)
+
     def poly(
         self,
         operands: Sequence[Words | Operand],

@@ -60,6 +60,19 @@ class ThreadedKernels:
 
         self._each(out.size, 8 * self._grain, work, 8)
 
+    def mask(self, values: Words, seed: bytes, offset: int, w: int, out: NDArray[np.uint8]) -> None:
+        def work(a: int, b: int) -> None:
+            self._inner.mask(values[a:b], seed, offset + a, w, out[a * w // 8 : (b * w + 7) // 8])
+
+        self._each(values.size, 4 * self._grain, work, 8)
+
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
+        def work(a: int, b: int) -> None:
+            part = slice(a * w // 8, (b * w + 7) // 8)
+            self._inner.combine(own[part], peer[part], w, out[a:b])
+
+        self._each(out.size, 4 * self._grain, work, 8)
+
     def poly(
         self,
         operands: Sequence[Words | Operand],

@@ -49,6 +49,11 @@ class ScriptedKernels:
         self.ctr(o.source.seed, o.source.offset, words)
         return replace(o, source=words)
 
+    def mask(self, values: Words, seed: bytes, offset: int, w: int, out: NDArray[np.uint8]) -> None:
+        words = np.empty(values.size, U64)
+        self.ctr(seed, offset, words)
+        self._inner.pack(values + words, w, out)
+
     def ctr(self, seed: bytes, offset: int, out: Words) -> None:
         self._inner.ctr(seed, offset, out)
         if out.size:

@@ -183,6 +183,25 @@ def test_streams(native: Kernels, seed: int, w: int, n: int, factors: list[list[
     both(native, "unpack", make_unpack)
 
 
+@given(SEEDS, st.integers(1, 64), st.sampled_from([0, 1, 9, 1023, 1024, 1025, 2077]), st.integers(0, 2**40))
+@relaxed
+def test_openings(native: Kernels, seed: int, w: int, n: int, offset: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, key = uniform(rng, n), rng.bytes(16)
+    messages = [np.frombuffer(rng.bytes(packed_bytes(n, w)), np.uint8) for _ in range(2)]
+
+    def make_mask() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(packed_bytes(n, w), np.uint8)
+        return (values, key, offset, w, out), (out,)
+
+    def make_combine() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        out = np.zeros(n, U64)
+        return (*messages, w, out), (out,)
+
+    both(native, "mask", make_mask)
+    both(native, "combine", make_combine)
+
+
 SIDES = st.sampled_from([0, 1, 2, 4, 5, 8, 9, 23, 24, 25, 50])
 
 

@@ -168,7 +168,7 @@ async def test_a_peer_that_vanishes_at_any_time(parties: Parties, at: int, hones
 
 
 @pytest.mark.parametrize("party", [0, 1])
-@pytest.mark.parametrize("kernel", ["dpf_eval", "pack", "onehot_counts"])
+@pytest.mark.parametrize("kernel", ["dpf_eval", "mask", "onehot_counts"])
 async def test_a_failure_of_this_side_is_raised_here_at_once(parties: Parties, party: int, kernel: str) -> None:
     tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
     executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]

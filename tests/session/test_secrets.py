@@ -53,7 +53,7 @@ async def test_logs_of_every_role_name_sizes_and_peers_only(stage: Stage, caplog
         patch.setattr(TapeHeader, "decode", staticmethod(remember))
         async with stage.session() as session:
             await session.embed([TEXT])
-            session.kernels = Broken(stage.kernels, "pack", ValueError(TEXT))  # type: ignore[assignment]
+            session.kernels = Broken(stage.kernels, "mask", ValueError(TEXT))  # type: ignore[assignment]
             with pytest.raises(RoundelayError) as caught:
                 await session.embed([TEXT])
     key = stage.key()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -27,9 +27,7 @@ from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import alive, converse, welcome
 from engine.tape import TapeReader
-from engine.transport import linkmodel
 from engine.transport.channel import Channel, Listener
-from engine.transport.wan import WanChannel
 
 __all__ = ["OwnerService"]
 
@@ -38,8 +36,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class OwnerService:
-    """Pairs clients with one compiled model and serves their runs. `dealer` is None with tapes from files. `delays`:
-    links that what this side sends, and what it receives, crosses besides."""
+    """Pairs clients with one compiled model and serves their runs. `dealer` is None with tapes from files. `behind`
+    wraps every channel, in an emulated network for one."""
 
     model: CompiledModel
     home: Home
@@ -47,7 +45,7 @@ class OwnerService:
     dealer: Dealing | None = None
     overlap: bool = True
     once: bool = False
-    delays: tuple[linkmodel.Link, linkmodel.Link] | None = None
+    behind: Callable[[Channel], Channel] | None = None
 
     async def serve(self, listener: Listener) -> None:
         """Until cancelled, or after one session if `once`."""
@@ -55,8 +53,8 @@ class OwnerService:
 
     async def session(self, channel: Channel) -> None:
         """One client's requests, until it leaves."""
-        if self.delays is not None:
-            channel = WanChannel(channel, *self.delays)
+        if self.behind is not None:
+            channel = self.behind(channel)
         await converse(channel, partial(self._answer, channel.peer), "model owner")
 
     async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> None:

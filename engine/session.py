@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +34,8 @@ from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import farewell, settled
 from engine.tape import TapeReader
-from engine.transport import linkmodel
-from engine.transport.channel import ChannelOptions
+from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.registry import open_transport
-from engine.transport.wan import WanChannel
 
 __all__ = ["ClientSession", "connect", "pair"]
 
@@ -174,17 +172,17 @@ async def connect(
     kernels: Kernels | None = None,
     overlap: bool = True,
     progress: Progress | None = None,
-    delays: tuple[linkmodel.Link, linkmodel.Link] | None = None,
+    behind: Callable[[Channel], Channel] | None = None,
 ) -> AsyncIterator[ClientSession]:
     """A session with the owner at `address`, whose key the pairing pins. `dealer`: (address, public key), or None to
-    use tapes from files. `delays`: links that what this side sends, and what it receives, crosses besides. Raises
-    InputError without a sound pairing, PeerTimeout, PeerRefused."""
+    use tapes from files. `behind` wraps the channel once it stands, in an emulated network for one. Raises InputError
+    without a sound pairing, PeerTimeout, PeerRefused."""
     place = Home(home or default_home())
     pairing = await asyncio.to_thread(find_pairing, place, model)
     parameters = await asyncio.to_thread(pairing.parameters)
     channel = await open_transport(transport).connect(address, _options(place, pairing.owner, deadline))
-    if delays is not None:
-        channel = WanChannel(channel, *delays)
+    if behind is not None:
+        channel = behind(channel)
     log.info("connected to the owner of %s (%s) at %s", pairing.public.name, pairing.public.digest[:12], address)
     open_dealer = None if dealer is None else dealing(*dealer, place, transport, deadline)
     settings = Settings(progress, overlap)

@@ -29,7 +29,7 @@ from engine.tape import TapeReader
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.loop import run
 from engine.transport.registry import open_transport
-from engine.transport.wan import WanChannel
+from engine.transport.wan import real_time
 
 __all__ = ["main"]
 
@@ -147,7 +147,7 @@ async def both(folder: BenchFolder) -> Report:
 
 def _behind(job: Job, number: int, channel: Channel) -> Channel:
     """The channel behind the job's network: each party delays what it sends itself."""
-    return channel if job.network is None else WanChannel(channel, job.network.links()[number])
+    return channel if job.network is None else real_time(channel, job.network.links()[number])
 
 
 def _options(folder: BenchFolder, number: int) -> ChannelOptions:

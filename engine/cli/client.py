@@ -12,6 +12,7 @@ from rich.table import Table
 
 from engine.cli.common import (
     Output,
+    behind,
     home_option,
     json_option,
     network_option,
@@ -98,7 +99,7 @@ def _client(
                 kernels=get_kernels(workers=workers),
                 overlap=overlap,
                 progress=bar,
-                delays=None if network is None else network.links(),
+                behind=behind(network),
             ) as session:
                 call = session.embed if what == "embed" else session.classify
                 return session.pairing, [await call(group) for group in groups]

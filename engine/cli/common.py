@@ -21,10 +21,13 @@ from rich.text import Text
 from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, whereabouts
 from engine.home import Home, default_home
-from simulators.profiles import PROFILES, network
+from engine.transport.channel import Channel
+from engine.transport.wan import real_time
+from simulators.profiles import PROFILES, Network, network
 
 __all__ = [
     "Output",
+    "behind",
     "console",
     "home_option",
     "json_option",
@@ -69,10 +72,15 @@ def network_option(where: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return click.option(
         "--network", metavar="NAME",
         help=f"Emulate a network in real time: {where} Names: {', '.join(PROFILES)}; or, with the bandwidth of each "
-        "direction, rtt=60ms,bandwidth=305mbit[,jitter=2ms]. Timers are late by up to a millisecond: below an RTT of "
-        "2 ms shape a real network instead.",
+        "direction, rtt=60ms,bandwidth=305mbit[,jitter=2ms]. Every message is late by what it takes to wake a process, "
+        "some 0.1 to 0.5 ms: below an RTT of 2 ms shape a real network instead.",
         callback=lambda _context, _option, text: None if text is None else network(text),
     )  # fmt: skip
+
+
+def behind(network: Network | None) -> Callable[[Channel], Channel] | None:
+    """What puts a channel behind the network, in both directions."""
+    return None if network is None else lambda channel: real_time(channel, *network.links())
 
 
 def text_errors(function: Callable[P, R]) -> Callable[P, R]:

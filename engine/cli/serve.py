@@ -8,6 +8,7 @@ import click
 
 from engine.cli.common import (
     Output,
+    behind,
     home_option,
     json_option,
     network_option,
@@ -60,8 +61,8 @@ def serve(
     peers = tuple(check_public_key(k) for k in clients)
     key = "" if dealer_key is None else check_public_key(dealer_key)
     open_dealer = None if dealer is None else dealing(dealer, key, place, transport, deadline)
-    delays = None if network is None else network.links()
-    service = OwnerService(compiled, place, get_kernels(workers=workers), open_dealer, overlap, once, delays)
+    kernels = get_kernels(workers=workers)
+    service = OwnerService(compiled, place, kernels, open_dealer, overlap, once, behind(network))
     options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)
     run(_serve(service, listen, transport, options, Output(as_json)))
 

@@ -87,7 +87,7 @@ def test_behind_a_network_a_run_sends_the_same_bytes_and_takes_the_delays(transp
     assert data["network"] == {"name": "slow", "rtt": 0.04, "bandwidth": 1e9, "jitter": 0.0}
     assert data["bytes_sent"] == list(cost.online) and data["rounds"] == 1 + ROUNDS["softmax"]
     assert data["error"]["max"] <= TOLERANCE["softmax"]
-    assert data["seconds"]["online"][0] >= 0.9 * data["rounds"] * slow.delay  # timers of a loop are in milliseconds
+    assert data["seconds"]["online"][0] >= data["rounds"] * slow.delay
 
 
 def test_a_job_survives_its_file() -> None:

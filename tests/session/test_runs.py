@@ -16,6 +16,7 @@ from engine.owner import OwnerService
 from engine.pairing import weight_list
 from engine.result import RunResult
 from engine.ring import packed_bytes
+from engine.transport.wan import WanChannel
 from simulators.profiles import Network
 from tests.session.stage import CLIENT, OTHER, OWNER, SHAPE, Stage, checkpoint, compiled, ids
 
@@ -104,7 +105,8 @@ async def test_behind_a_network_a_run_is_the_same_and_every_round_takes_its_dela
     await stage.pair()
     near = await run_for(loop, stage, stage.owner_service(stage.dealing(OWNER)))
     links = Network("slow", 1e9, 2 * delay).links()
-    far = await run_for(loop, stage, stage.owner_service(stage.dealing(OWNER), delays=links))
+    slow = stage.owner_service(stage.dealing(OWNER), behind=lambda channel: WanChannel(channel, *links))
+    far = await run_for(loop, stage, slow)
     assert far[0].bytes_sent == near[0].bytes_sent and far[0].rounds == near[0].rounds
     close(far[0], TEXTS)
     assert near[1] == 0 and far[1] >= far[0].rounds * delay

@@ -5,6 +5,7 @@ weights/     the owner's integers                          hats/        W_hat, t
 inputs.npz   the client's private input                    outputs.npz  what it learned
 key          the model key's seed: the dealer's            tapes/       a pair for each run, deleted after it
 p0/, p1/     identities of the two sides, where the transport wants them
+events/      what each party did when, where that is wanted
 """
 
 from __future__ import annotations
@@ -66,6 +67,10 @@ class BenchFolder:
     @property
     def tapes(self) -> Path:
         return self.path / "tapes"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events"
 
     def job(self) -> Job:
         return Job.of(json.loads((self.path / "job.json").read_text()))

@@ -10,6 +10,7 @@ from typing import Any
 from engine.bench.folder import Job, private_weights
 from engine.bench.workload import Workload
 from engine.cost import Cost, by_layer, total
+from engine.report.recording import Sides
 from engine.result import Accuracy
 from engine.ring import packed_bytes
 from engine.scheduler.plan import Plan
@@ -22,14 +23,15 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `parties` are the reports of P0 and P1, `dealt` the dealer's."""
+    """One run. `parties` are the reports of P0 and P1, `dealt` the dealer's; `sides` what they recorded, if asked."""
 
     dealt: Report = field(repr=False)
     parties: tuple[Report, Report] = field(repr=False)
+    sides: Sides = field(default=(None, None), repr=False)
 
     @staticmethod
-    def of(dealt: Report, parties: Sequence[Report]) -> Run:
-        return Run(dealt, (parties[0], parties[1]))
+    def of(dealt: Report, parties: Sequence[Report], sides: Sides = (None, None)) -> Run:
+        return Run(dealt, (parties[0], parties[1]), sides)
 
     def pair(self, name: str) -> list[Any]:
         return [p[name] for p in self.parties]

@@ -17,6 +17,7 @@ from engine.bench.workload import Workload
 from engine.clear import clear
 from engine.errors import LocalError, PeerTimeout
 from engine.kernels import get_kernels
+from engine.report.store import load_side
 from engine.scheduler.plan import Plan
 from engine.transport.registry import open_transport
 
@@ -33,9 +34,11 @@ def bench(
     folder: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     check: bool = False,
+    record: bool = False,
 ) -> BenchReport:
     """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
-    clear with every bound checked (BoundError). Raises InputError, LocalError."""
+    clear with every bound checked (BoundError). With `record`, runs hold what both parties did when.
+    Raises InputError, LocalError."""
     job = job or Job()
     open_transport(job.transport)
     plan = Plan(workload.program)
@@ -43,6 +46,8 @@ def bench(
         clear(plan, get_kernels(), workload.inputs, workload.weights, check=True)
     done: list[Run] = []
     with bench_folder(workload, plan, job, folder) as place:
+        if record:
+            place.events.mkdir()
         for i in range(runs):
             done.append(_run(place, job))
             if progress is not None:
@@ -55,10 +60,10 @@ def _run(place: BenchFolder, job: Job) -> Run:
     try:
         dealt = read_report(_finish(_start("deal", place)))
         parties = _in_one_process(place) if job.transport == "memory" else _in_two_processes(place)
-        return Run.of(dealt, parties)
+        return Run.of(dealt, parties, (load_side(place.events / "p0.json"), load_side(place.events / "p1.json")))
     finally:
-        for tape in place.tapes.glob("*"):
-            tape.unlink()
+        for used in (*place.tapes.glob("*"), *place.events.glob("*")):
+            used.unlink()
 
 
 def _in_one_process(place: BenchFolder) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from engine.errors import LocalError, PeerError, PeerMismatch, RoundelayError
 from engine.kernels import get_kernels
 from engine.ledger import ModelKey
 from engine.meter import PeakMemory
+from engine.report.recording import Side
+from engine.report.store import save_side
 from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
@@ -72,6 +74,8 @@ async def party(folder: BenchFolder, plan: Plan, number: int, channel: Channel) 
         tape.close()
     if number == 0:
         folder.save_outputs(outputs)
+    if folder.events.exists():
+        save_side(Side.of(timeline), folder.events / f"p{number}.json")
     (t0, c0), (t1, c1), (t2, c2) = marks
     return {
         "open": opened, "prepare": t1 - t0, "online": t2 - t1, "cpu": {"prepare": c1 - c0, "online": c2 - c1},

@@ -10,10 +10,12 @@ import click
 from rich.table import Table
 
 from engine.bench.folder import Job
+from engine.bench.recorded import recorded
 from engine.bench.report import BenchReport
 from engine.bench.runner import bench as run_bench
 from engine.bench.workloads import WORKLOADS, build_workload
 from engine.cli.common import Output, console, json_option, network_option, progress, size, text_errors
+from engine.cli.reporting import Reports, report_options
 from simulators.profiles import Network
 
 __all__ = ["bench"]
@@ -31,11 +33,12 @@ __all__ = ["bench"]
     "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Where weights and tapes lie meanwhile. [default: the system's temporary folder]",
 )  # fmt: skip
+@report_options
 @json_option
 @text_errors
 def bench(
     workload: str, runs: int, tokens: int, transport: str, overlap: bool, network: Network | None, check: bool,
-    folder: Path | None, as_json: bool,
+    folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
 
@@ -45,9 +48,12 @@ def bench(
     """
     built = build_workload(workload, tokens)
     console.print(f"{built.what} ...", highlight=False)
+    job, reports = Job(transport, overlap, network=network), Reports(report, trace)
     with progress("running", "runs") as bar:
-        report = run_bench(built, runs, Job(transport, overlap, network=network), folder, bar, check)
-    Output(as_json).result(report.as_dict(), _costs(report), _times(report), _where(report), _accuracy(report))
+        found = run_bench(built, runs, job, folder, bar, check, bool(reports))
+    Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
+    if reports:
+        reports.write(recorded(found))
 
 
 def _costs(report: BenchReport) -> Table:

@@ -1,4 +1,4 @@
-// What every target (portable, AES-NI, AVX-512) implements. Sizes are checked in Python before these are called.
+// What every target (portable, AES-NI, AVX-512, AMX) implements. Sizes are checked in Python before these are called.
 #pragma once
 
 #include <cstddef>
@@ -146,6 +146,9 @@ struct Target {
 extern const Target portable_target;
 #if defined(ROUNDELAY_X86)
 extern const Target aesni_target, avx512_target;
+#endif
+#if defined(ROUNDELAY_AMX)
+const Target* amx_target();  // for a machine that has avx512_target; null where it has no tiles or the system refuses them
 #endif
 
 inline u64 low_bits(int w) { return w >= 64 ? ~u64(0) : (u64(1) << w) - 1; }

@@ -27,6 +27,9 @@ std::vector<const Target*> usable_targets() {
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni") &&
                       __builtin_cpu_supports("avx512vbmi");
+#if defined(ROUNDELAY_AMX)
+    if (const Target* tiles = wide ? amx_target() : nullptr) found.push_back(tiles);
+#endif
     if (wide) found.push_back(&avx512_target);
     if (aes) found.push_back(&aesni_target);
 #endif

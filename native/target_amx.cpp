@@ -1,0 +1,44 @@
+// The AVX-512 target with matrix products on AMX tiles, which Linux gives to a process that asks.
+#include "matmul_amx.hpp"
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace roundelay {
+namespace {
+
+bool has_tiles() {
+    unsigned a, b, c, d;
+    constexpr unsigned tile = 1u << 24, int8 = 1u << 25;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tile) && (d & int8);
+}
+
+bool may_use_tiles() {
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+constexpr std::size_t FEW_ROWS = 8;  // fewer do not repay the packing of b
+
+template <class Entry, auto few_rows>
+void product(const u64* a, const Entry* b, int w, u64* out, MatmulShape s) {
+    if (s.m < FEW_ROWS) (avx512_target.*few_rows)(a, b, w, out, s);
+    else matmul(a, b, w, out, s);
+}
+
+}  // namespace
+
+const Target* amx_target() {
+    static const Target target = [] {
+        Target t = avx512_target;
+        t.name = "amx";
+        t.matmul_u64 = product<u64, &Target::matmul_u64>;
+        t.matmul_i16 = product<i16, &Target::matmul_i16>;
+        t.matmul_i32 = product<i32, &Target::matmul_i32>;
+        return t;
+    }();
+    return has_tiles() && may_use_tiles() ? &target : nullptr;
+}
+
+}  // namespace roundelay

@@ -22,7 +22,7 @@ from engine.ledger import ModelKey
 from engine.models.compiled import CompiledModel
 from engine.pairing import send_pairing
 from engine.parameters import PartyParameters
-from engine.run import Settings, open_tape, run_plan
+from engine.run import Finished, Settings, Watch, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import alive, converse, welcome
@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class OwnerService:
     """Pairs clients with one compiled model and serves their runs. `dealer` is None with tapes from files. `behind`
-    wraps every channel, in an emulated network for one."""
+    wraps every channel, in an emulated network for one. A run happens within `watch`; `finished` is told of each (plan,
+    lengths, what came of it) before the client hears that it is done."""
 
     model: CompiledModel
     home: Home
@@ -46,6 +47,8 @@ class OwnerService:
     overlap: bool = True
     once: bool = False
     behind: Callable[[Channel], Channel] | None = None
+    watch: Watch = unwatched
+    finished: Callable[[Plan, Sequence[int], Finished], None] | None = None
 
     async def serve(self, listener: Listener) -> None:
         """Until cancelled, or after one session if `once`."""
@@ -97,10 +100,12 @@ class OwnerService:
             await link.control({**mine, "tape": name})
             compare({"tape": name}, await link.message("word that the client has its tape"), ["tape"])
             parameters = PartyParameters(integers=self.model.integers)
-            settings = Settings(overlap=self.overlap)
+            settings = Settings(overlap=self.overlap, watch=self.watch)
             done = await run_plan(link, 1, plan, tape, self.kernels, parameters, self.home, {}, settings)
         finally:
             tape.close()
+        if self.finished is not None:
+            await alive(link, asyncio.to_thread(self.finished, plan, lengths, done))
         await link.control({"done": done.report})
         log.info(
             "served a run of %d tokens to %s: %d rounds, %.3f s online",

@@ -46,7 +46,8 @@ def _cosine(a: Array, b: Array) -> float:
 
 @dataclass(slots=True)
 class RunResult:
-    """One run. `outputs` are the real numbers that the client learned; pairs are [P0, P1]."""
+    """One run. `outputs` are the real numbers that the client learned; pairs are [P0, P1]. `tokens`: of each sequence;
+    `tape`: id of the pair of tapes that it took."""
 
     outputs: list[Array] = field(repr=False)
     rounds: int
@@ -58,12 +59,16 @@ class RunResult:
     peak_anon_bytes: list[int]
     layers: list[dict[str, object]]
     timeline: Timeline = field(repr=False)
+    plan: Plan = field(repr=False)
+    tokens: list[int]
+    tape: str
     setup_bytes: int = 0
 
     @staticmethod
     def of(
-        plan: Plan, outputs: list[Array], mine: dict[str, Any], peer: dict[str, Any], deal: float, timeline: Timeline
-    ) -> RunResult:
+        plan: Plan, outputs: list[Array], mine: dict[str, Any], peer: dict[str, Any], deal: float, timeline: Timeline,
+        tokens: list[int], tape: str,
+    ) -> RunResult:  # fmt: skip
         """Measured figures of both sides: the client's own, and those of the owner's report, 0 where it has none."""
 
         def pair(name: str) -> list[int]:
@@ -75,7 +80,7 @@ class RunResult:
         rounds = [c.segment.rounds for c in plan.calls if c.call.name.startswith("layer")]
         return RunResult(
             outputs, int(mine["rounds"]), rounds, pair("bytes_sent"), pair("prepare_bytes"), pair("tape_bytes"),
-            seconds, pair("peak"), layers, timeline,
+            seconds, pair("peak"), layers, timeline, plan, tokens, tape,
         )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,29 +25,38 @@ from engine.scheduler.plan import Plan
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader, TapeReader
 
-__all__ = ["Finished", "Progress", "Settings", "open_tape", "run_plan"]
+__all__ = ["Finished", "Progress", "Settings", "Watch", "open_tape", "run_plan", "unwatched"]
 
 log = logging.getLogger(__name__)
 Bytes = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
+Watch = Callable[[Plan, int, Timeline], AbstractContextManager[None]]
 Integers = dict[str, NDArray[np.int64]]
+
+
+def unwatched(_plan: Plan, _party: int, _timeline: Timeline) -> AbstractContextManager[None]:
+    """Nobody looks."""
+    return nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to run: progress is told (calls done, of how many); without overlap every round ends in a barrier."""
+    """How to run: progress is told (calls done, of how many); without overlap every round ends in a barrier; a run
+    happens within `watch` (plan, party, timeline), which may look at the timeline meanwhile."""
 
     progress: Progress | None = None
     overlap: bool = True
+    watch: Watch = unwatched
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Outputs of this party, its measured report (plain JSON), and its timeline."""
+    """Outputs of this party, its measured report (plain JSON), its timeline, and the id of the tape that it took."""
 
     outputs: Integers = field(repr=False)
     report: dict[str, Any]
     timeline: Timeline = field(repr=False)
+    tape: str
 
 
 async def open_tape(home: Home, tape_id: bytes, party: int, bound: bytes) -> TapeReader:
@@ -81,7 +91,7 @@ async def run_plan(
         executor = Executor(
             plan, party, link, counted, kernels, parameters, inputs, timeline, settings.progress, settings.overlap
         )
-        with PeakMemory() as peak:
+        with PeakMemory() as peak, settings.watch(plan, party, timeline):
             start = time.perf_counter()
             await executor.prepare()
             ready = time.perf_counter()
@@ -95,7 +105,7 @@ async def run_plan(
         "prepare": ready - start, "online": stop - ready, "peak": peak.bytes, "rounds": len(link.rounds),
         "bytes_sent": link.sent["online"], "prepare_bytes": link.sent["prepare"], "tape_bytes": counted.bytes,
     }  # fmt: skip
-    return Finished(outputs, report, timeline)
+    return Finished(outputs, report, timeline, tape.header.tape.hex())
 
 
 class _Counted:

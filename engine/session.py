@@ -29,7 +29,7 @@ from engine.models.text import Tokenizer
 from engine.pairing import Pairing, find_pairing, receive_pairing
 from engine.parameters import PartyParameters
 from engine.result import RunResult
-from engine.run import Finished, Progress, Settings, open_tape, run_plan
+from engine.run import Finished, Progress, Settings, Watch, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import farewell, settled
@@ -112,7 +112,8 @@ class ClientSession:
         finally:
             tape.close()
         results = self.pairing.public.results(done.outputs, lengths)
-        return RunResult.of(plan, results, done.report, await self._report(done), deal, done.timeline)
+        theirs = await self._report(done)
+        return RunResult.of(plan, results, done.report, theirs, deal, done.timeline, lengths, done.tape)
 
     async def _handshake(self, plan: Plan, lengths: list[int]) -> tuple[TapeReader, bool]:
         """Agree on everything; this side's tape, verified, and whether it was dealt just now."""
@@ -143,7 +144,7 @@ class ClientSession:
     async def _report(self, done: Finished) -> dict[str, Any]:
         """The owner's figures. The outputs are here already: an owner that vanishes now does not take them away."""
         try:
-            report = (await self.link.message("the owner's report")).get("done")
+            report = (await settled(self.link, "the owner's report")).get("done")
         except PeerError as e:
             self._failed = True
             log.warning("the run is whole, but the owner sent no report of its own: %s", e)
@@ -173,10 +174,11 @@ async def connect(
     overlap: bool = True,
     progress: Progress | None = None,
     behind: Callable[[Channel], Channel] | None = None,
+    watch: Watch = unwatched,
 ) -> AsyncIterator[ClientSession]:
     """A session with the owner at `address`, whose key the pairing pins. `dealer`: (address, public key), or None to
-    use tapes from files. `behind` wraps the channel once it stands, in an emulated network for one. Raises InputError
-    without a sound pairing, PeerTimeout, PeerRefused."""
+    use tapes from files. `behind` wraps the channel once it stands, in an emulated network for one; every run happens
+    within `watch`. Raises InputError without a sound pairing, PeerTimeout, PeerRefused."""
     place = Home(home or default_home())
     pairing = await asyncio.to_thread(find_pairing, place, model)
     parameters = await asyncio.to_thread(pairing.parameters)
@@ -185,7 +187,7 @@ async def connect(
         channel = behind(channel)
     log.info("connected to the owner of %s (%s) at %s", pairing.public.name, pairing.public.digest[:12], address)
     open_dealer = None if dealer is None else dealing(*dealer, place, transport, deadline)
-    settings = Settings(progress, overlap)
+    settings = Settings(progress, overlap, watch)
     session = ClientSession(Link(channel), pairing, place, parameters, kernels or get_kernels(), open_dealer, settings)
     try:
         yield session

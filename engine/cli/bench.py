@@ -53,7 +53,7 @@ def bench(
         found = run_bench(built, runs, job, folder, bar, check, bool(reports))
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
     if reports:
-        reports.write(recorded(found))
+        reports.publish(recorded(found))
 
 
 def _costs(report: BenchReport) -> Table:

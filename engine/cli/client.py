@@ -17,16 +17,17 @@ from engine.cli.common import (
     json_option,
     network_option,
     open_home,
-    progress,
     size,
     text_errors,
     transport_option,
     workers_option,
 )
 from engine.cli.compile import read_lines
+from engine.cli.reporting import Reports, live_option, report_options, shown
 from engine.errors import InputError
 from engine.kernels import get_kernels
 from engine.pairing import Pairing
+from engine.report.results import recorded
 from engine.result import RunResult
 from engine.session import connect
 from engine.transport.identity import check_public_key
@@ -49,7 +50,7 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap."),
         transport_option, workers_option,
         network_option("here, both ways; give it to one of the two sides."),
-        home_option, json_option,
+        live_option, report_options, home_option, json_option,
     )):  # fmt: skip
         function = option(function)
     return function
@@ -77,7 +78,7 @@ def classify(**kwargs: Any) -> None:
 def _client(
     what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool,
     dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, transport: str, workers: int,
-    network: Network | None, home: Path | None, as_json: bool,
+    network: Network | None, live: bool, report: Path | None, trace: Path | None, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     if (dealer is None) != (dealer_key is None):
         raise InputError("--dealer and --dealer-key go together")
@@ -88,7 +89,7 @@ def _client(
     groups = [lines] if batch else [[t] for t in lines]
 
     async def go() -> tuple[Pairing, list[RunResult]]:
-        with progress("running", "segments") as bar:
+        with shown(live, "running", "segments", "asking for a tape") as (bar, watch):
             async with connect(
                 address,
                 home=open_home(home).path,
@@ -99,6 +100,7 @@ def _client(
                 kernels=get_kernels(workers=workers),
                 overlap=overlap,
                 progress=bar,
+                watch=watch,
                 behind=behind(network),
             ) as session:
                 call = session.embed if what == "embed" else session.classify
@@ -107,6 +109,13 @@ def _client(
     pairing, runs = run(go())
     data = _report(what, pairing, lines, runs) | {"network": None if network is None else network.as_dict()}
     Output(as_json).result(data, _table(what, pairing, lines, runs), _summary(runs))
+    if reports := Reports(report, trace):
+        facts = {
+            "model": pairing.public.name, "transport": transport, "network": str(network or "as it is"),
+            "overlap": "yes" if overlap else "no, a barrier after every round",
+        }  # fmt: skip
+        bandwidth = None if network is None else network.bandwidth
+        reports.publish(recorded(f"{what} {pairing.public.name}", runs, data, facts, bandwidth))
 
 
 def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:

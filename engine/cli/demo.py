@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,22 @@ import click
 import numpy as np
 from rich.table import Table
 
-from engine.cli.common import Output, json_option, network_option, size, step, text_errors, transport_option
+from engine.cli.common import Output, console, json_option, network_option, size, step, text_errors, transport_option
+from engine.cli.reporting import Reports, live_option, report_options
 from engine.errors import InputError, LocalError, PeerError, TapeError
 from engine.models.reference import answer
 from engine.models.text import DEMO_TEXTS, Tokenizer
 from engine.models.weights import load_model
+from engine.report.recording import Recording, merged
+from engine.report.results import judged, with_result
+from engine.report.trace import read_trace
 from engine.result import Accuracy
 from simulators.profiles import Network
 
 __all__ = ["demo"]
 
 COSINE = 0.9999
+CLIENT_TRACE, OWNER_TRACE = "client.trace.json", "owner.trace.json"
 START_SECONDS = 60
 
 
@@ -41,29 +46,50 @@ START_SECONDS = 60
 @transport_option
 @network_option("the client delays both ways between itself and the owner; the dealer's links are not delayed.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep the three roles' folders here.")
+@live_option
+@report_options
 @json_option
 @text_errors
 def demo(
     texts: tuple[str, ...], model: str, tokens: int | None, batch: bool, overlap: bool, transport: str,
-    network: Network | None, keep: Path | None, as_json: bool,
+    network: Network | None, keep: Path | None, live: bool, report: Path | None, trace: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run everything on this machine: a dealer, a model owner and a client, three processes over tcp.
 
     The owner never sees the texts; the client never sees the weights, the table of word embeddings included. Prints
     for each text the cosine to the float model and what the run took. Exit code 6 if a cosine is below 0.9999.
     """
+    reports = Reports(report, trace)
+    behind = [] if network is None else ["--network", json.dumps(network.as_dict())]
+    barrier = [] if overlap else ["--no-overlap"]
+    how = _How(batch, barrier, ["--transport", transport], behind, live and console.is_terminal, bool(reports))
     with _folder(keep) as folder:
         chosen = [_of_length(model, tokens)] if tokens else list(texts or DEMO_TEXTS)
-        behind = [] if network is None else ["--network", json.dumps(network.as_dict())]
-        wire = ["--transport", transport]
-        report = _run(folder, model, chosen, batch, [] if overlap else ["--no-overlap"], wire, behind)
-    accuracy = _accuracy(model, chosen, report)
-    data = (
-        {k: v for k, v in report.items() if k != "outputs"} | accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
-    )
-    Output(as_json).result(data, _table(chosen, report, accuracy), _verdict(report, accuracy))
+        result = _run(folder, model, chosen, how)
+        accuracy = _accuracy(model, chosen, result)
+        data = {k: v for k, v in result.items() if k != "outputs"}
+        data |= accuracy.as_dict() | {"cosines": list(accuracy.cosines)}
+        recording = _recording(folder, model, data, accuracy) if reports else None
+    Output(as_json).result(data, _table(chosen, result, accuracy), _verdict(result, accuracy))
+    if recording is not None:
+        reports.publish(recording)
     if min(accuracy.cosines) < COSINE:
         sys.exit(6)
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Options of the roles' commands; whether the client shows its live view, and whether both sides write traces."""
+
+    batch: bool
+    barrier: list[str]
+    wire: list[str]
+    behind: list[str]
+    live: bool
+    traced: bool
+
+    def trace(self, path: Path) -> list[object]:
+        return ["--trace", path] if self.traced else []
 
 
 @contextmanager
@@ -86,42 +112,58 @@ def _of_length(model: str, tokens: int) -> str:
     return text
 
 
-def _run(
-    folder: Path, model: str, texts: list[str], batch: bool, barrier: list[str], wire: list[str], behind: list[str]
-) -> dict[str, Any]:
+def _run(folder: Path, model: str, texts: list[str], how: _How) -> dict[str, Any]:
     """Set the three roles up, let them run, and return the client's JSON report."""
     verb = "embed" if load_model(model).head is None else "classify"
     with step("compiling the model and making keys"):
         _call("compile", model, "-o", folder / "model")
         keys = {role: _call("keygen", "--home", folder / role)["public_key"] for role in ("dealer", "owner", "client")}
-    with step("starting dealer and model owner; the client pairs, then runs"), _Service(
+    with _stage("starting dealer and model owner; the client pairs, then runs", how.live), _Service(
         "deal", "--serve", "tcp://127.0.0.1:0", "--owner", keys["owner"], "--client", keys["client"],
-        "--home", folder / "dealer", *wire,
+        "--home", folder / "dealer", *how.wire,
     ) as dealer:  # fmt: skip
         at = ["--dealer", dealer.address, "--dealer-key", keys["dealer"]]
         with _Service(
             "serve", folder / "model", "--listen", "tcp://127.0.0.1:0", "--client", keys["client"], *at,
-            "--home", folder / "owner", *barrier, *wire,
+            "--home", folder / "owner", *how.barrier, *how.wire, *how.trace(folder / OWNER_TRACE),
         ) as owner:  # fmt: skip
-            client = ["--home", folder / "client", *wire]
+            client = ["--home", folder / "client", *how.wire]
             paired = _call("pair", owner.address, "--owner", keys["owner"], *client)
-            how = ["--batch"] if batch else ["--one-by-one"]
-            report = _call(verb, *how, *at, *client, *barrier, *behind, "--", owner.address, *texts)
+            asks = [*client, *how.barrier, *how.behind, *how.trace(folder / CLIENT_TRACE)]
+            asks += ["--batch" if how.batch else "--one-by-one"] + (["--live"] if how.live else [])
+            report = _call(verb, *at, *asks, "--", owner.address, *texts, heard=how.live)
     report["setup_bytes"] = paired["setup_bytes"]
     for run in report.get("runs", []):
         run["setup_bytes"] = paired["setup_bytes"]
     return report
 
 
+def _stage(label: str, live: bool) -> AbstractContextManager[None]:
+    """A spinner, unless the client draws on the same terminal."""
+    if not live:
+        return step(label)
+    console.print(f"{label} ...", highlight=False)
+    return nullcontext()
+
+
+def _recording(folder: Path, model: str, data: dict[str, Any], accuracy: Accuracy) -> Recording:
+    """What both sides traced, on one clock."""
+    both = merged([read_trace(folder / CLIENT_TRACE), read_trace(folder / OWNER_TRACE)])
+    facts = {"processes": "dealer, model owner and client on one machine"}
+    return judged(with_result(both, data, f"demo {model}", facts), accuracy.as_dict())
+
+
 def _command(name: object, *args: object) -> list[str]:
     return [sys.executable, "-m", "engine.cli.main", str(name), "--json", *(str(a) for a in args)]
 
 
-def _call(*args: object) -> dict[str, Any]:
-    """Run a command to its end; its JSON. A failure is raised as the one that it reports."""
-    done = subprocess.run(_command(*args), capture_output=True, text=True, env=_environment())
+def _call(*args: object, heard: bool = False) -> dict[str, Any]:
+    """Run a command to its end; its JSON. A failure is raised as the one that it reports. `heard`: its stderr is this
+    command's, so that it draws on the terminal."""
+    errors = None if heard else subprocess.PIPE
+    done = subprocess.run(_command(*args), stdout=subprocess.PIPE, stderr=errors, text=True, env=_environment())
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        said = (done.stderr or "it said why above").strip().splitlines()[-1:] or ["it said nothing"]
         kind = _KINDS.get(done.returncode, LocalError)
         raise kind(f"`roundelay {args[0]}`: {said[0].removeprefix('error: ')}")
     result: dict[str, Any] = json.loads(done.stdout)

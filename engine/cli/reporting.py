@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
 
-from engine.cli.common import console
+from engine.cli.common import console, progress
 from engine.errors import InputError
+from engine.report.live import LiveView
 from engine.report.page import write_page
 from engine.report.recording import Recording
 from engine.report.trace import write_trace
+from engine.run import Progress, Watch, unwatched
 
-__all__ = ["Reports", "report_options"]
+__all__ = ["Reports", "live_option", "report_options", "shown"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+live_option = click.option(
+    "--live", is_flag=True,
+    help="On a terminal: show the round, who waits for whom, bytes per second and the time left, while it runs.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,16 @@ class Reports:
         """Raises InputError for a trace that is too large, LocalError if a file cannot be written."""
         if self.page is not None:
             write_page(recording, self.page)
-            console.print(f"the page is in {self.page}", highlight=False)
         if self.trace is not None:
             write_trace(recording, self.trace)
-            console.print(f"the trace is in {self.trace}: open it at ui.perfetto.dev", highlight=False)
+
+    def publish(self, recording: Recording) -> None:
+        """Write, and say where."""
+        self.write(recording)
+        if self.page is not None:
+            console.print(f"the page is in {self.page}", highlight=False, soft_wrap=True)
+        if self.trace is not None:
+            console.print(f"the trace is in {self.trace}: open it at ui.perfetto.dev", highlight=False, soft_wrap=True)
 
 
 def report_options(function: Callable[P, R]) -> Callable[P, R]:
@@ -62,3 +76,15 @@ def _writable(_context: click.Context, option: click.Parameter, path: Path | Non
         if not os.access(folder, os.W_OK):
             raise InputError(f"{option.opts[0]} {path}: {folder} cannot be written to; choose another place")
     return path
+
+
+@contextmanager
+def shown(live: bool, label: str, unit: str, idle: str) -> Iterator[tuple[Progress | None, Watch]]:
+    """A live view if it was asked for and stderr is a terminal, else a progress bar: what to tell of progress, and what
+    to run within."""
+    if live and console.is_terminal:
+        with LiveView(console, idle) as view:
+            yield None, view.watch
+        return
+    with progress(label, unit) as bar:
+        yield bar, unwatched

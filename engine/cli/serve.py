@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -17,11 +23,16 @@ from engine.cli.common import (
     transport_option,
     workers_option,
 )
+from engine.cli.reporting import Reports, live_option, report_options, shown
 from engine.dealing import dealing
-from engine.errors import InputError
+from engine.errors import InputError, RoundelayError
 from engine.kernels import get_kernels
 from engine.models.compiled import load_compiled
 from engine.owner import OwnerService
+from engine.report.recording import RecordedRun
+from engine.report.results import served, served_run
+from engine.run import Finished
+from engine.scheduler.plan import Plan
 from engine.transport.channel import ChannelOptions
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
@@ -29,6 +40,10 @@ from engine.transport.registry import open_transport
 from simulators.profiles import Network
 
 __all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+LATEST = 32
+"""Runs in the page and the trace of a service."""
 
 
 @click.command()
@@ -47,12 +62,15 @@ __all__ = ["serve"]
 @transport_option
 @workers_option
 @network_option("here, both ways; give it to one of the two sides.")
+@live_option
+@report_options
 @home_option
 @json_option
 @text_errors
 def serve(
     model: Path, listen: str, clients: tuple[str, ...], dealer: str | None, dealer_key: str | None, deadline: float,
-    overlap: bool, once: bool, transport: str, workers: int, network: Network | None, home: Path | None, as_json: bool,
+    overlap: bool, once: bool, transport: str, workers: int, network: Network | None, live: bool, report: Path | None,
+    trace: Path | None, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Serve the compiled MODEL to its clients: pairing and runs. The texts never reach this side."""
     if (dealer is None) != (dealer_key is None):
@@ -64,7 +82,35 @@ def serve(
     kernels = get_kernels(workers=workers)
     service = OwnerService(compiled, place, kernels, open_dealer, overlap, once, behind(network))
     options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)
-    run(_serve(service, listen, transport, options, Output(as_json)))
+    if reports := Reports(report, trace):
+        facts = {"model": compiled.public.name, "transport": transport, "network": str(network or "as it is")}
+        service.finished = _Latest(reports, facts, None if network is None else network.bandwidth).add
+    with ExitStack() as stack:
+        if live:
+            _, service.watch = stack.enter_context(shown(live, "serving", "", "waiting for a client"))
+        run(_serve(service, listen, transport, options, Output(as_json)))
+
+
+@dataclass(slots=True)
+class _Latest:
+    """The latest runs that were served; page and trace are written anew after each."""
+
+    reports: Reports
+    facts: dict[str, str]
+    bandwidth: float | None
+    runs: deque[RecordedRun] = field(default_factory=lambda: deque(maxlen=LATEST))
+    count: int = 0
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, plan: Plan, lengths: Sequence[int], done: Finished) -> None:
+        """What cannot be written is logged: a client's run does not depend on it."""
+        with self._turn:
+            self.count += 1
+            self.runs.append(served_run(self.count, plan, lengths, done))
+            try:
+                self.reports.write(served(f"serve {self.facts['model']}", list(self.runs), self.facts, self.bandwidth))
+            except RoundelayError as error:
+                log.warning("no report of run %d: %s", self.count, error)
 
 
 async def _serve(service: OwnerService, address: str, transport: str, options: ChannelOptions, out: Output) -> None:

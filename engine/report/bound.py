@@ -2,7 +2,7 @@
 
 A wait for bytes that the other side is still computing is the other side's computing. What is left of the waits, with
 nobody computing, is the network's: in each round as much bandwidth as its bytes take on the wire, the rest latency.
-Where the bandwidth is not known, the latency of a round is what the emptier half of the rounds take.
+Where the bandwidth is not known, it is what the waits of rounds grow by with their bytes (least squares).
 """
 
 from __future__ import annotations
@@ -104,9 +104,11 @@ def _gaps(side: Side, computing: Union) -> dict[int, float]:
 def _wire(gaps: Mapping[int, float], bytes_of: Mapping[int, int], bandwidth: float | None) -> float:
     if bandwidth is not None:
         return sum(min(gap, bytes_of[number] * 8 / bandwidth) for number, gap in gaps.items())
-    emptier = sorted(gaps, key=lambda number: bytes_of[number])[: (len(gaps) + 1) // 2]
-    floor = float(np.median([gaps[number] for number in emptier]))
-    return sum(max(0.0, gap - floor) for gap in gaps.values())
+    waited = np.array([gaps[number] for number in gaps])
+    sizes = np.array([bytes_of[number] for number in gaps], np.float64)
+    spread = sizes - sizes.mean()
+    slope = max(0.0, float(spread @ waited) / max(float(spread @ spread), 1e-12))
+    return float(np.minimum(waited, slope * sizes).sum())
 
 
 def _sentence(kind: str, shares: Mapping[str, float], link: float | None) -> str:
@@ -119,20 +121,19 @@ def _sentence(kind: str, shares: Mapping[str, float], link: float | None) -> str
         )
     busy = "" if link is None else f", and the link's busier direction carries bytes {link:.0%} of the time"
     network = (
-        f"both wait for the network {_percent(shares['latency'] + shares['bandwidth'])} "
+        f"nobody does, and bytes are waited for, during {shares['latency'] + shares['bandwidth']:.0%} "
         f"({part['latency']} latency, {part['bandwidth']} bandwidth){busy}"
     )
     rest = f"{part['other']} goes to handing over between tasks and to reading tape"
-    return f"{_HEADS[kind]}: somebody evaluates during {part['compute']} of the online phase; {network}; {rest}."
+    head, much = _HEADS[kind]
+    verb = "bounds" if shares[kind] >= 0.5 else "takes most of"
+    compute = f"somebody evaluates during {part['compute']} of the online phase"
+    return f"{head} {verb} this run{much}: {compute}; {network}; {rest}."
 
 
 _HEADS = {
-    "compute": "Computing bounds this run",
-    "latency": "Latency bounds this run: fewer rounds would make it faster",
-    "bandwidth": "Bandwidth bounds this run: fewer bytes would make it faster",
-    "other": "Hand-over inside a party bounds this run",
+    "compute": ("Computing", ""),
+    "latency": ("Latency", ", so fewer rounds would make it faster"),
+    "bandwidth": ("Bandwidth", ", so fewer bytes would make it faster"),
+    "other": ("Hand-over inside a party", ""),
 }
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}"

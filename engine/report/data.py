@@ -47,7 +47,7 @@ def _run(
     return {
         "name": run.name, "plan": plan, "totals": dict(run.totals), "span": end - origin, "online": online - origin,
         "sides": drawn(run.sides), "predicted": drawn(predicted),
-        "rounds": _rounds(timed, origin, online), "seconds": _seconds(run.sides), "calls": _calls(timed, run),
+        "rounds": _rounds(timed, origin, online), "seconds": _seconds(run.sides), "calls": _calls(timed, run, origin),
         "bound": None if bound is None else bound.as_dict(),
         "events": sum(len(s.events) for s in timed),
     }  # fmt: skip
@@ -102,7 +102,7 @@ def _seconds(sides: Sides) -> list[dict[str, Any]]:
     return [{"call": call, "gate": gate, **row} for (call, gate), row in found.items()]
 
 
-def _calls(sides: list[Side], run: RecordedRun) -> list[dict[str, Any]]:
+def _calls(sides: list[Side], run: RecordedRun, origin: float) -> list[dict[str, Any]]:
     """Of every call: from the first to the last instant that a side evaluated it or waited for it, and the
     prediction."""
     spans: dict[str, tuple[float, float]] = {}
@@ -112,13 +112,17 @@ def _calls(sides: list[Side], run: RecordedRun) -> list[dict[str, Any]]:
                 start, stop = spans.get(e.what, (e.start, e.stop))
                 spans[e.what] = min(start, e.start), max(stop, e.stop)
     names = list(dict.fromkeys([*_called(run.costs), *spans]))
-    return [_call(name, spans, run.predicted_seconds) for name in names]
+    return [_call(name, spans, run.predicted_seconds, origin) for name in names]
 
 
 def _called(costs: Iterable[GateCost]) -> Iterable[str]:
     return (c.call for c in costs)
 
 
-def _call(name: str, spans: Mapping[str, tuple[float, float]], predicted: Mapping[str, float]) -> dict[str, Any]:
-    elapsed = spans[name][1] - spans[name][0] if name in spans else None
-    return {"call": name, "elapsed": elapsed, "predicted": predicted.get(name)}
+def _call(
+    name: str, spans: Mapping[str, tuple[float, float]], predicted: Mapping[str, float], origin: float
+) -> dict[str, Any]:
+    start, stop = spans.get(name, (None, None))
+    elapsed = None if start is None or stop is None else stop - start
+    at = None if start is None or stop is None else [round((t - origin) * 1e6) for t in (start, stop)]
+    return {"call": name, "at": at, "elapsed": elapsed, "predicted": predicted.get(name)}

@@ -40,20 +40,15 @@ function tile(heading, big, lines) {
   return el("div", { class: "tile" }, el("h3", {}, heading), value("div", big, "big"), list);
 }
 
-const PHASES = { deal: "dealing both tapes", open: "verifying a tape", prepare: "preparing", online: "online", counted: "counted part" };
+const PHASES = { deal: "dealing", open: "open tapes", prepare: "prepare", online: "online", counted: "counted part" };
 
 function sum(pair) { return pair.reduce((a, b) => a + b, 0); }
-
-function pairTile(heading, name, pair, labels) {
-  const lines = labels.slice(0, pair.length).map((label, i) => [label, [`${name}-${i}`, pair[i], bytes]]);
-  return tile(heading, [name, sum(pair), bytes], lines);
-}
 
 function tiles(totals) {
   const out = [];
   if (totals.rounds !== undefined) {
     const layers = totals.rounds_per_layer || [];
-    const lines = layers.length ? [["in a layer, at most", ["rounds-layer", Math.max(...layers), count]], ["layers", ["layers", layers.length, count]]] : [];
+    const lines = layers.length ? [["in a layer", ["rounds-layer", Math.max(...layers), count]], ["layers", ["layers", layers.length, count]]] : [];
     out.push(tile("Online rounds", ["rounds", totals.rounds, count], lines));
   }
   const times = totals.seconds || {};
@@ -61,21 +56,25 @@ function tiles(totals) {
     const lines = Object.entries(PHASES).filter(([k]) => k !== "online" && times[k] !== undefined);
     out.push(tile("Online time", ["seconds-online", times.online, exactSeconds], lines.map(([k, label]) => [label, ["seconds-" + k, times[k], exactSeconds]])));
   }
-  if (totals.bytes_sent) out.push(pairTile("Bytes online", "bytes_sent", totals.bytes_sent, ["P0 to P1", "P1 to P0"]));
-  if (totals.tape_bytes) out.push(pairTile("Tape, from the dealer", "tape_bytes", totals.tape_bytes, ["of P0", "of P1"]));
-  if (totals.prepare_bytes) {
-    const extra = totals.setup_bytes ? [["masked weights, once", ["setup_bytes", totals.setup_bytes, bytes]]] : [];
-    out.push(tile("Bytes before the input", ["prepare_bytes", sum(totals.prepare_bytes), bytes], extra));
+  if (totals.bytes_sent) {
+    const lines = ["P0 to P1", "P1 to P0"].map((label, i) => [label, [`bytes_sent-${i}`, totals.bytes_sent[i], bytes]]);
+    if (totals.prepare_bytes) lines.push(["in prepare", ["prepare_bytes", sum(totals.prepare_bytes), bytes]]);
+    if (totals.setup_bytes) lines.push(["weights, once", ["setup_bytes", totals.setup_bytes, bytes]]);
+    out.push(tile("Bytes online", ["bytes_sent", sum(totals.bytes_sent), bytes], lines));
+  }
+  if (totals.tape_bytes) {
+    const lines = ["of P0", "of P1"].map((label, i) => [label, [`tape_bytes-${i}`, totals.tape_bytes[i], bytes]]);
+    out.push(tile("Tape, from the dealer", ["tape_bytes", sum(totals.tape_bytes), bytes], lines));
   }
   if (totals.peak_anon_bytes && totals.peak_anon_bytes.length) {
     const labels = totals.peak_anon_bytes.length > 1 ? ["of P0", "of P1"] : ["both parties"];
-    const lines = labels.map((label, i) => [label, ["peak-" + i, totals.peak_anon_bytes[i], bytes]]);
+    const lines = labels.map((label, i) => [label, ["peak-" + i, totals.peak_anon_bytes[i], bytes]]).filter(([, entry]) => entry[1]);
     out.push(tile("Peak memory", ["peak", Math.max(...totals.peak_anon_bytes), bytes], lines));
   }
   if (totals.error) {
     const lines = [["mean error", ["error-mean", totals.error.mean, small]]];
-    if (totals.cosine) lines.push(["smallest cosine", ["cosine-min", totals.cosine.min, (v) => v.toFixed(6)]]);
-    out.push(tile("Largest error against float64", ["error-max", totals.error.max, small], lines));
+    if (totals.cosine) lines.push(["least cosine", ["cosine-min", totals.cosine.min, (v) => v.toFixed(6)]]);
+    out.push(tile("Largest error to float64", ["error-max", totals.error.max, small], lines));
   }
   return out;
 }

@@ -101,6 +101,7 @@ function cell(column, value, most, id = "") {
   const node = el("td", {}, value === null ? "" : column.show(value));
   if (value !== null) { node.dataset.value = value; node.title = value.toLocaleString("en", { maximumFractionDigits: 9 }); }
   if (id) node.id = id;
+  if (value === 0) node.className = "zero";
   if (column.bar && most > 0 && value) {
     node.className = "bar";
     node.style.setProperty("--bar", `color-mix(in srgb, var(--${column.bar}) 28%, transparent)`);

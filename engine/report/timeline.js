@@ -10,7 +10,7 @@ const LANES = [
   ["prepare", "work and messages that do not depend on the input"],
 ];
 const ROLES = ["P0, client", "P1, model owner"];
-const LEFT = 92, RULER = 44, LANE = 18, PREDICTED = 8, GAP = 5, HEAD = 22;
+const LEFT = 92, RULER = 66, ROUNDS = 36, CALLS = 46, LANE = 18, PREDICTED = 8, GAP = 5, HEAD = 22;
 
 function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); }
 
@@ -94,6 +94,7 @@ class Timeline {
     context.textBaseline = "middle";
     this.drawPhases(context, soft);
     this.drawRuler(context, soft);
+    this.drawCalls(context, ink);
     for (const row of this.rows) {
       if (row.title) {
         context.fillStyle = ink;
@@ -130,8 +131,23 @@ class Timeline {
       const x = Math.round(this.x(t)) + 0.5;
       if (x < LEFT) continue;
       line(context, x, 16, x, this.height);
-      context.fillText(seconds(Math.abs(t) < step / 2 ? 0 : t / 1e6, step / 1e6), x + 3, 22);
+      if (x + 50 < LEFT + this.width) context.fillText(seconds(Math.abs(t) < step / 2 ? 0 : t / 1e6, step / 1e6), x + 3, 22);
     }
+  }
+
+  /** A band that says which part of the plan it is: its first to its last instant on either side. */
+  drawCalls(context, ink) {
+    context.fillStyle = colour("soft");
+    context.fillText("layer", 10, CALLS + 7);
+    this.run.calls.forEach((call, i) => {
+      if (!call.at) return;
+      const a = Math.max(this.x(call.at[0]), LEFT), b = Math.min(this.x(call.at[1]), LEFT + this.width);
+      if (b <= a) return;
+      context.fillStyle = colour(i % 2 ? "line" : "chip");
+      context.fillRect(a, CALLS, b - a, 14);
+      context.fillStyle = ink;
+      if (b - a > context.measureText(call.call).width + 6) context.fillText(call.call, a + 3, CALLS + 7.5);
+    });
   }
 
   drawRounds(context, soft) {
@@ -142,11 +158,11 @@ class Timeline {
       const a = this.x(before), b = this.x(mark.over), text = String(mark.round);
       before = mark.over;
       if (b < LEFT || a > LEFT + this.width) continue;
-      if (b <= LEFT + this.width && b - drawn >= 2) { line(context, Math.round(b) + 0.5, RULER - 10, Math.round(b) + 0.5, this.height); drawn = b; }
+      if (b <= LEFT + this.width && b - drawn >= 4) { line(context, Math.round(b) + 0.5, ROUNDS - 4, Math.round(b) + 0.5, this.height); drawn = b; }
       const middle = (Math.max(a, LEFT) + Math.min(b, LEFT + this.width)) / 2, wide = context.measureText(text).width;
-      if (Math.min(b, LEFT + this.width) - Math.max(a, LEFT) > wide + 4) context.fillText(text, middle - wide / 2, RULER - 6);
+      if (Math.min(b, LEFT + this.width) - Math.max(a, LEFT) > wide + 4) context.fillText(text, middle - wide / 2, ROUNDS);
     }
-    context.fillText("round", 10, RULER - 6);
+    context.fillText("round", 10, ROUNDS);
   }
 
   drawPart(context, row, part) {

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Row by module, or by package with everything in it; the longest name that fits decides. A dot: what is in the package
 # and not named elsewhere. What has no name here belongs to the async shell, row 5.
 ROWS = {
-    0: "errors ring",
+    0: "errors ring buffers variants",
     1: "kernels",
     2: "fss spec graph expr wires",
     3: "gates tape",
@@ -25,9 +25,9 @@ ROWS = {
     6: "testing bench report cli",
 }
 APART = ("engine.transport", "simulators")
-SIMULATORS_MAY = {"engine.errors", "engine.cost", "engine.transport.linkmodel", "engine.transport"} | {
-    f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps")
-}
+SIMULATORS_MAY = {"engine.errors", "engine.cost", "engine.transport.linkmodel", "engine.transport.framing"} | {
+    f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps", "pieces", "timeline")
+} | {"engine.transport", "engine.graph", "engine.gates.polynomial", "engine.kernels.interface"}  # what plans consist of
 SHELL = {"asyncio", "socket", "ssl", "selectors", "subprocess", "threading", "uvloop", "zmq", "nacl"}
 """What only the async shell (row 5 and transport) may touch."""
 

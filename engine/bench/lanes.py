@@ -1,0 +1,160 @@
+"""What a run spends beside its kernels: frames at either end of a transport, tape from the disk, steps handed to
+threads, and how late timers fire."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from engine.bench.fit import Sample
+from engine.bench.lockstep import SEEDS, TAPE, Lockstep, drawn_values, drawn_weights
+from engine.dealer import deal
+from engine.kernels.interface import Kernels
+from engine.scheduler.executor import Executor
+from engine.scheduler.link import Link
+from engine.scheduler.plan import Plan
+from engine.scheduler.steps import steps
+from engine.tape import MemoryTape, TapeHeader
+from engine.testing.local import setup_weights
+from engine.transport.channel import Channel, ChannelOptions
+from engine.transport.loop import run
+from engine.transport.memory import memory_pair
+from engine.transport.registry import open_transport
+
+__all__ = ["frame_costs", "lateness", "prefetch_costs", "step_cost"]
+
+Line = tuple[float, float]
+LARGE, SMALL = 1 << 20, 64
+REPEATS = 3
+
+
+def _line(small: float, large: float) -> Line:
+    """(seconds each, seconds a byte) through two points."""
+    byte = max(large - small, 0.0) / (LARGE - SMALL)
+    return max(small - SMALL * byte, 0.0), byte
+
+
+# ---------------------------------------------------------------------- frames
+def frame_costs(transport: str) -> Line:
+    """Processor seconds of one end, for a frame and for a byte of it: both ends run here, and share evenly."""
+    return run(_frame_costs(transport))
+
+
+async def _frame_costs(transport: str) -> Line:
+    with TemporaryDirectory() as folder:
+        sides = _options(transport, Path(folder))
+        address = "calibrate" if transport == "memory" else "tcp://127.0.0.1:0"
+        async with await open_transport(transport).listen(address, sides[1]) as listener:
+            reached = open_transport(transport).connect(listener.address, sides[0])
+            near, far = await asyncio.gather(reached, listener.accept(10))
+            async with near, far:
+                links = (Link(near), Link(far))
+                for link in links:
+                    link.allow(LARGE)
+                small = min([await _frame_seconds(links, SMALL, 256) for _ in range(REPEATS)])
+                large = min([await _frame_seconds(links, LARGE, 32) for _ in range(REPEATS)])
+    return _line(small, large)
+
+
+def _options(transport: str, folder: Path) -> tuple[ChannelOptions, ChannelOptions]:
+    if transport == "memory":
+        return ChannelOptions(), ChannelOptions()
+    from engine.transport.identity import create  # needs a library that in-process runs do without
+
+    keys = create(folder / "p0"), create(folder / "p1")
+    near, far = (ChannelOptions(identity=keys[p], peers=(keys[1 - p].public,)) for p in (0, 1))
+    return near, far
+
+
+async def _frame_seconds(links: tuple[Link, Link], size: int, count: int) -> float:
+    payload = bytes(size)
+
+    async def send() -> None:
+        for i in range(count):
+            await links[0].data("bulk", 1, i, payload)
+
+    async def take() -> None:
+        for i in range(count):
+            await links[1].opening("a frame", 1, i, size)
+
+    return await _used(lambda: asyncio.gather(send(), take())) / (2 * count)
+
+
+async def _used(work: Callable[[], Awaitable[object]]) -> float:
+    """Processor seconds of this process, all threads together."""
+    start = time.process_time()
+    await work()
+    return time.process_time() - start
+
+
+# ---------------------------------------------------------------------- tape
+def prefetch_costs() -> Line:
+    """Processor seconds that bring a piece of tape from the page cache into an array of its own, and a byte of it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "tape"
+        path.write_bytes(bytes(32 * LARGE))
+        with open(path, "rb") as file:
+            return _line(*(min(_read_seconds(file, size) for _ in range(REPEATS)) for size in (SMALL, LARGE)))
+
+
+def _read_seconds(file: object, size: int) -> float:
+    file.seek(0)  # type: ignore[attr-defined]
+    start = time.thread_time()
+    for _ in range(32):
+        file.readinto(np.empty(size, np.uint8).data)  # type: ignore[attr-defined]
+    return (time.thread_time() - start) / 32
+
+
+# ---------------------------------------------------------------------- steps
+def step_cost(plan: Plan, kernels: Kernels, frame: Line, costs: Callable[[Sample], float]) -> float:
+    """Seconds by which a step takes longer than its work: hand-over to a thread and back, queues, bookkeeping.
+
+    A small plan runs over channels in memory, and what is known of it is taken off."""
+    pieces = Lockstep(plan, kernels)
+    pieces.run()
+    known = sum(costs(s) for s in pieces.samples())
+    whole, count, frames = min(run(_run_small(plan, kernels)) for _ in range(REPEATS + 2))
+    return max(whole - known - 2 * frame[0] * frames, 0.0) / count
+
+
+async def _run_small(plan: Plan, kernels: Kernels) -> tuple[float, int, int]:
+    """Processor seconds of a run by two executors in this process, their steps and the frames that crossed."""
+    rng = np.random.default_rng(1)
+    setup = setup_weights(plan, drawn_weights(plan, rng), kernels, bytes(16))
+    tapes = [MemoryTape(TapeHeader(p, plan.digest, TAPE, SEEDS[p], plan.tape_bytes[p])) for p in (0, 1)]
+    deal(plan, kernels, SEEDS, TAPE, setup.dealer, (tapes[0], tapes[1]))
+    inputs = {n.text("name"): drawn_values(n, rng) for s in plan.program.segments for n in s.graph if n.op == "input"}
+    channels = memory_pair()
+    sides = [
+        Executor(plan, p, Link(channels[p]), tapes[p], kernels, setup.parties[p], inputs if p == 0 else {})
+        for p in (0, 1)
+    ]
+    await asyncio.gather(*(side.prepare() for side in sides))
+    used = await _used(lambda: asyncio.gather(*(side.online() for side in sides)))
+    count = sum(len(steps(call.segment, p)) for call in plan.calls for p in (0, 1))
+    return used, count, _messages(channels)
+
+
+def _messages(channels: tuple[Channel, Channel]) -> int:
+    return sum(c.sent.messages for c in channels)
+
+
+# ---------------------------------------------------------------------- timers
+def lateness() -> float:
+    """By how much a timer of the event loop fires late, on median: loops round to a millisecond."""
+    return run(_lateness())
+
+
+async def _lateness() -> float:
+    loop, late = asyncio.get_running_loop(), []
+    for i in range(40):
+        due = loop.time() + 2e-3 + i * 1.3e-4
+        await asyncio.sleep(due - loop.time())
+        late.append(loop.time() - due)
+    return max(median(late), 0.0)

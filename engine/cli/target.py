@@ -1,0 +1,74 @@
+"""What a simulation is of: a workload of `bench`, a model, or a bare shape, as a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from engine.bench.workload import Workload
+from engine.bench.workloads import WORKLOADS, build_workload
+from engine.cli.common import progress
+from engine.errors import InputError
+from engine.models.bert import bert
+from engine.models.calibrate import calibrated, default_ranges, measured
+from engine.models.compiled import PUBLIC, public_of, read_public
+from engine.models.shapes import SHAPES
+from engine.models.text import CALIBRATION_TEXTS
+from engine.models.weights import PACKAGES, load_model
+from engine.scheduler.plan import Plan
+from engine.variants import DEFAULT, Variants
+
+__all__ = ["Target", "shape_target", "target"]
+
+OWNERS: dict[str, int | str] = {"owned": 1, "public": "public", "shared": "shared"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A plan by name; `workload` where it can also be run."""
+
+    name: str
+    plan: Plan
+    workload: Workload | None = None
+
+
+def target(name: str, lengths: Sequence[int], weights: str = "owned", variants: Variants = DEFAULT) -> Target:
+    """A workload, a model (a compiled or a Hugging Face folder, or a short name), or else a shape, in this order.
+    Raises InputError, with the nearest names, and for weights and variants that it cannot have."""
+    if name in WORKLOADS and (weights, variants) == ("owned", DEFAULT) and len(lengths) == 1:
+        workload = build_workload(name, lengths[0])
+        return Target(name, Plan(workload.program), workload)
+    if name in SHAPES:
+        return shape_target(name, lengths, weights, variants)
+    if name in PACKAGES or Path(name).is_dir():
+        if (weights, variants) != ("owned", DEFAULT):
+            raise InputError(f"{name} has owned weights and its own variants: give a --shape to try others")
+        return Target(name, _model(name, lengths))
+    if name in WORKLOADS:
+        raise InputError(f"workload {name} has owned weights, the usual variants and one sequence: give a --shape")
+    known = [*WORKLOADS, *PACKAGES, *SHAPES]
+    near = get_close_matches(name, known, 3, 0.4) or known
+    raise InputError(f"there is no workload, model or shape {name!r}; did you mean {' or '.join(near)}?")
+
+
+def shape_target(shape: str, lengths: Sequence[int], weights: str = "owned", variants: Variants = DEFAULT) -> Target:
+    """A bare encoder with default bounds, from the embedded input to the pooled output. Raises InputError."""
+    what = SHAPES[shape]
+    for n in lengths:
+        if not 1 <= n <= what.max_positions:
+            raise InputError(f"{shape} takes 1 to {what.max_positions} tokens, not {n}")
+    program = bert(
+        what, default_ranges(what), lengths, owner=OWNERS[weights], embedding=False, head="mean", variants=variants
+    )
+    return Target(shape, Plan(program))
+
+
+def _model(name: str, lengths: Sequence[int]) -> Plan:
+    if (Path(name) / PUBLIC).exists():
+        return read_public(Path(name)).plan(lengths)
+    checkpoint = load_model(name)
+    with progress("calibrating", "texts") as bar:
+        ranges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS), bar))
+    return public_of(checkpoint, ranges).plan(lengths)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLOSED_HERE",
+    "FOREVER",
     "Buffer",
     "Channel",
     "ChannelOptions",
@@ -36,6 +37,8 @@ Buffer = bytes | bytearray | memoryview
 
 KIB, MIB = 1 << 10, 1 << 20
 CLOSED_HERE = "the channel was closed by this side"
+FOREVER = 1e9
+"""Seconds; the deadline of an inner channel whose wrapper has its own."""
 
 
 @dataclass(frozen=True, slots=True)

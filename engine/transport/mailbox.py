@@ -132,9 +132,10 @@ class Window:
         """Bytes under way, with the fixed cost of each message."""
         return self._held
 
-    async def take(self, nbytes: int) -> None:
-        """Waits for room, then counts a message of `nbytes` as under way. Raises the error of `close`."""
-        await self._signal.until(lambda: self._held < self.size or self._error is not None)
+    async def take(self, nbytes: int, deadline: float | None = None) -> None:
+        """Waits for room, then counts a message of `nbytes` as under way. Raises the error of `close`, and TimeoutError
+        at the deadline."""
+        await self._signal.until(lambda: self._held < self.size or self._error is not None, deadline)
         if self._error is not None:
             raise fresh(self._error)
         self._held += nbytes + MESSAGE_COST

@@ -1,4 +1,4 @@
-"""Messages as sealed records, without any I/O: `Outgoing` fills buffers for a socket, `Incoming` takes in its bytes.
+"""Messages as sealed records, without any I/O: `Outgoing` fills buffers, `Incoming` takes in what arrives in them.
 
 Messages are cut into records so that encryption, the wire and decryption overlap and work within the cache. A receiver
 holds one record at most that is not authenticated yet, and makes room for a message only when its first record, length
@@ -17,7 +17,7 @@ from engine.transport.channel import Buffer
 from engine.transport.mailbox import MESSAGE_COST
 from engine.transport.sealed import HEADER, OVERHEAD, RECORD_BYTES, Opener, Record, Sealer
 
-__all__ = ["BATCH_BYTES", "Incoming", "Outgoing"]
+__all__ = ["BATCH_BYTES", "Incoming", "Outgoing", "Stream"]
 
 BATCH_BYTES = RECORD_BYTES + OVERHEAD
 """Room for any record."""
@@ -70,7 +70,8 @@ class Outgoing:
         self.held += cost
 
     def fill(self, out: memoryview) -> int:
-        """Seals as many records as fit into `out`, of at least BATCH_BYTES; the bytes used, 0 if nothing waits."""
+        """Seals as many records as fit into `out`, which has room for the first (`due`); the bytes used, 0 if nothing
+        waits."""
         used, waiting = 0, self._waiting
         while waiting:
             kind, length, body, cost = waiting[0]
@@ -81,6 +82,11 @@ class Outgoing:
             self.held -= cost
         return used
 
+    @property
+    def due(self) -> int:
+        """Room that is enough for what waits, but at most BATCH_BYTES, which is enough for any record."""
+        return min(self.held, BATCH_BYTES)
+
     def clear(self) -> None:
         """Forgets what waits."""
         self._waiting.clear()
@@ -88,39 +94,33 @@ class Outgoing:
 
 
 class Incoming:
-    """Bytes of a stream in, whole messages out.
-
-    Whoever reads a socket reads into `space()` and then calls `received`. `ended` says that the peer said BYE.
-    """
+    """Records in, whole messages out. `ended` says that the peer said BYE."""
 
     def __init__(self, opener: Opener, ceiling: int, peer: str) -> None:
+        self.ended = False
         self._opener = opener
         self._ceiling = ceiling
         self._peer = peer
-        self._buffer = memoryview(bytearray(BATCH_BYTES))
-        self._have = 0
         self._message: memoryview | None = None  # the one that is arriving, if it has several records
         self._done = 0  # bytes of it that have arrived
-        self.ended = False
 
-    def space(self) -> memoryview:
-        """Where the next bytes go; never empty."""
-        return self._buffer[self._have :]
-
-    def received(self, count: int) -> Iterator[memoryview]:
-        """The messages that `count` more bytes complete, read-only. Raises PeerError, after those before the fault."""
-        start, have, buffer = 0, self._have + count, self._buffer
+    def messages(self, data: memoryview) -> Iterator[memoryview]:
+        """The messages that these records complete, read-only. Raises PeerError, after those before the fault."""
+        start, have = 0, data.nbytes
         while have - start >= HEADER.size:
-            kind, length = HEADER.unpack_from(buffer, start)
+            kind, length = HEADER.unpack_from(data, start)
             end = start + OVERHEAD + self._body_bytes(kind, length)
             if have < end:
                 break
-            if (message := self._record(kind, length, buffer[start + HEADER.size : end])) is not None:
+            if (message := self._record(kind, length, data[start + HEADER.size : end])) is not None:
                 yield message
             start = end
-        self._have = have - start
-        if start and self._have:
-            buffer[: self._have] = bytes(buffer[start:have])
+        self._rest(data, start)
+
+    def _rest(self, data: memoryview, start: int) -> None:
+        """What follows the last whole record."""
+        if start != data.nbytes:
+            raise PeerError(f"{self._peer} sent a record that is cut short")
 
     def _body_bytes(self, kind: int, length: int) -> int:
         """How long the record's body must be; checked before anything of it is awaited."""
@@ -157,3 +157,25 @@ class Incoming:
             return None
         self._message = None
         return message.toreadonly()
+
+
+class Stream(Incoming):
+    """Bytes of a stream in: whoever reads a socket reads into `space()` and then calls `received`."""
+
+    def __init__(self, opener: Opener, ceiling: int, peer: str) -> None:
+        super().__init__(opener, ceiling, peer)
+        self._buffer = memoryview(bytearray(BATCH_BYTES))
+        self._have = 0
+
+    def space(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        return self._buffer[self._have :]
+
+    def received(self, count: int) -> Iterator[memoryview]:
+        """As `messages`, for `count` more bytes; a record that is not complete yet waits for the rest."""
+        return self.messages(self._buffer[: self._have + count])
+
+    def _rest(self, data: memoryview, start: int) -> None:
+        self._have = data.nbytes - start
+        if start and self._have:
+            self._buffer[: self._have] = bytes(data[start:])

@@ -1,80 +1,42 @@
-"""Channels over TCP, encrypted with AES-256-GCM; both sides pin the other's public key in the handshake.
-
-A listener shakes hands with several strangers at a time, each with a deadline and a few bytes of memory; those that
-come when too many are under way displace the oldest.
-"""
+"""Channels over TCP, encrypted with AES-256-GCM; both sides pin the other's public key in the handshake."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import socket
-from collections import deque
 from contextlib import suppress
+from functools import partial
 
-from engine.errors import InputError, LocalError, PeerError, PeerMismatch, PeerRefused, PeerTimeout
-from engine.transport.channel import Channel, ChannelOptions, Listener, patience
+from engine.errors import InputError, PeerError, PeerMismatch, PeerRefused
+from engine.transport.channel import ChannelOptions, patience
+from engine.transport.door import Door
 from engine.transport.handshake import Handshake, Session, client_handshake, listener_handshake
 from engine.transport.identity import Identity, check_public_key
-from engine.transport.mailbox import Signal
 from engine.transport.tcpchannel import TcpChannel
 
 __all__ = ["TcpListener", "TcpTransport"]
 
 ADDRESS = re.compile(r"tcp://(?P<host>\[[^\s/\]]+\]|[^\s/:]+):(?P<port>\*|\d{1,5})")
-STRANGERS = 64
-"""Handshakes under way at a time."""
-HANDSHAKE_SECONDS = 10.0
 RETRY_SECONDS = 0.05
-LISTENER_CLOSED = "the listener was closed by this side"
 
 
-class TcpListener(Listener):
-    """Accepts listed peers, one after another and at the same time."""
+class TcpListener(Door):
+    """A listening socket, whose connections shake hands as they come."""
 
     def __init__(self, sock: socket.socket, identity: Identity, options: ChannelOptions) -> None:
         host, port = sock.getsockname()[:2]
-        self.address = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+        super().__init__(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}", options)
         self._socket = sock
         self._identity = identity
         self._listed = frozenset(check_public_key(key) for key in options.peers)
         self._options = options
-        self._strangers: dict[asyncio.Task[None], None] = {}  # the oldest first
-        self._arrived: deque[TcpChannel] = deque()
-        self._changed = Signal()
-        self._refusals = 0
-        self._open = True
         self._serving = asyncio.ensure_future(self._serve())
 
-    async def accept(self, deadline: float | None = None) -> Channel:
-        if deadline is None:
-            return await self._next()
-        refusals = self._refusals
-        try:
-            async with patience(deadline, f"a listed peer at {self.address}"):
-                return await self._next()
-        except PeerTimeout as error:
-            if refused := self._refusals - refusals:
-                raise PeerRefused(f"{error}, while {refused} connections failed the handshake: wrong keys") from None
-            raise
-
-    async def _next(self) -> Channel:
-        await self._changed.until(lambda: bool(self._arrived) or not self._open)
-        if not self._open:
-            raise LocalError(LISTENER_CLOSED)
-        return self._arrived.popleft()
-
-    async def aclose(self) -> None:
-        if self._open:
-            self._open = False
-            self._changed.notify()
-            tasks = [self._serving, *self._strangers]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._socket.close()
-            while self._arrived:
-                await self._arrived.popleft().aclose()
+    async def _shut(self) -> None:
+        self._serving.cancel()
+        await asyncio.gather(self._serving, return_exceptions=True)
+        self._socket.close()
 
     async def _serve(self) -> None:
         """Takes connections as they come; nobody waits for another's handshake."""
@@ -85,25 +47,15 @@ class TcpListener(Listener):
             except OSError:  # out of descriptors, or the stranger has hung up already
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if len(self._strangers) >= STRANGERS:
-                next(iter(self._strangers)).cancel()
-            task = loop.create_task(self._admit(sock))
-            self._strangers[task] = None
-            task.add_done_callback(self._strangers.pop)
+            self._knock(partial(self._shake, sock))
 
-    async def _admit(self, sock: socket.socket) -> None:
-        handshake = listener_handshake(self._identity, self._listed)
+    async def _shake(self, sock: socket.socket) -> TcpChannel:
         try:
-            async with asyncio.timeout(min(self._options.deadline, HANDSHAKE_SECONDS)):
-                session = await shake(sock, handshake)
-        except (PeerRefused, PeerMismatch):
-            self._refusals += 1
+            session = await shake(sock, listener_handshake(self._identity, self._listed))
+        except BaseException:
             sock.close()
-        except (OSError, TimeoutError, asyncio.CancelledError):
-            sock.close()
-        else:
-            self._arrived.append(TcpChannel(sock, session, self._options))
-            self._changed.notify()
+            raise
+        return TcpChannel(sock, session, self._options)
 
 
 class TcpTransport:

@@ -1,7 +1,7 @@
 """A channel over a connected socket and the session keys of its handshake; the socket is read and written directly.
 
 Sending: `Outgoing` seals records into one buffer, which goes to the kernel at once; when that is full, the rest follows
-as it takes more. Receiving: the kernel fills one record's buffer, `Incoming` decrypts from there into the message. When
+as it takes more. Receiving: the kernel fills one record's buffer, `Stream` decrypts from there into the message. When
 the window is full of unread messages, the socket is not read, and TCP holds the peer back.
 """
 
@@ -17,7 +17,7 @@ from engine.errors import LocalError, PeerError, RoundelayError
 from engine.transport.channel import CLOSED_HERE, Buffer, Channel, ChannelOptions
 from engine.transport.handshake import Session
 from engine.transport.mailbox import MESSAGE_COST, Mailbox, Signal, fresh
-from engine.transport.records import BATCH_BYTES, Incoming, Outgoing
+from engine.transport.records import BATCH_BYTES, Outgoing, Stream
 from engine.transport.sealed import Record
 
 __all__ = ["TcpChannel"]
@@ -48,7 +48,7 @@ class TcpChannel(Channel):
         self._awaits_writable = False
         self._spoke = False  # since the last beat
 
-        self._incoming = Incoming(session.opener, options.ceiling, session.peer)
+        self._incoming = Stream(session.opener, options.ceiling, session.peer)
         self._inbox = Mailbox()
         self._held = 0  # in the inbox
         self._reads = True

@@ -1,6 +1,7 @@
-"""Channels over ZeroMQ, tcp:// and ipc://, encrypted with CURVE; both sides pin the other's public key.
+"""Channels over ZeroMQ, tcp:// and ipc://, sealed like those over TCP; both sides pin the other's public key.
 
-A listener is one ROUTER socket that all its channels share; a connecting side is one DEALER socket.
+A listener is one ROUTER socket that all its channels share; a connecting side is one DEALER socket. ZeroMQ itself
+encrypts nothing: its messages carry sealed records, under keys that no third party knows.
 """
 
 from __future__ import annotations
@@ -8,47 +9,47 @@ from __future__ import annotations
 import asyncio
 import re
 import struct
-from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import zmq
-from zmq.auth.asyncio import AsyncioAuthenticator
-from zmq.utils import z85
 
-from engine.errors import InputError, LocalError, PeerError, PeerRefused, PeerTimeout
-from engine.transport.channel import Buffer, Channel, ChannelOptions, Listener, patience
+from engine.errors import InputError, PeerError, PeerMismatch, PeerRefused
+from engine.transport.channel import Buffer, ChannelOptions, patience
+from engine.transport.door import Door, handshake_seconds
+from engine.transport.handshake import Handshake, client_handshake
 from engine.transport.identity import Identity, check_public_key
-from engine.transport.mailbox import Signal
+from engine.transport.records import BATCH_BYTES
+from engine.transport.sealedchannel import SealedChannel, shake
 from engine.transport.zmqchannel import BYE, HELLO, READY, ZeromqChannel
+from engine.transport.zmqgate import NAME, REFUSALS, Gate
 from engine.transport.zmqloop import LoopSocket
 
 __all__ = ["ZeromqListener", "ZeromqTransport"]
 
 ADDRESS = re.compile(r"ipc://.+|tcp://[^\s/]+:(\*|(?P<port>\d{1,5}))")
 EVENT = struct.Struct("=Hi")
-FRAME_OVERHEAD = 1024
-"""More than what encryption adds to a frame."""
-LISTENER_CLOSED = "the listener was closed by this side"
-REFUSALS = {
-    zmq.Event.HANDSHAKE_FAILED_AUTH: "it does not list this side's public key",
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "it broke off the handshake, as it does when its public key is another one",
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "it does not speak this protocol",
-}
-WATCHED = zmq.Event.DISCONNECTED | sum(REFUSALS)
+REFUSED = (
+    zmq.Event.HANDSHAKE_FAILED_AUTH,
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
+)
+RECEIVE_QUEUE = 64
+"""Messages that libzmq keeps of a peer while the event loop is busy; of at most a record's size."""
+WATCHED = zmq.Event.DISCONNECTED | sum(REFUSED)
 
 
 class _Hub:
     """A ZeroMQ socket with its context and monitor, and the channels that it carries, by route."""
 
-    def __init__(self, kind: int, options: ChannelOptions, identity: Identity) -> None:
-        self.options = options
+    def __init__(self, kind: int, options: ChannelOptions) -> None:
+        self.options = replace(options, limit=BATCH_BYTES, ceiling=BATCH_BYTES)
         self.channels: dict[bytes, ZeromqChannel] = {}
         self.listening = False
-        self.linger = options.linger
         self.context = zmq.Context()
         self.socket = self.context.socket(kind)
-        _set_up(self.socket, options, identity)
+        _set_up(self.socket, options)
         self.data = LoopSocket(self.socket, self._deliver)
         self.monitor = LoopSocket(self.socket.get_monitor_socket(WATCHED), self._observe)
 
@@ -64,30 +65,28 @@ class _Hub:
 
     def _deliver(self, frames: list[zmq.Frame]) -> None:
         route = frames.pop(0).bytes if self.socket.type == zmq.ROUTER else b""
-        tag = frames[0].bytes
-        body = frames[1] if len(frames) == 2 else None
         channel = self.channels.get(route)
-        if channel is None and tag == HELLO and body is not None:
-            channel = self.stranger(route, body)
+        if channel is None and len(frames) == 2 and frames[0].bytes == HELLO:
+            channel = self.stranger(route, frames[1])
         if channel is not None:
-            channel.deliver(tag, body)
+            channel.deliver(frames)
 
     def _observe(self, frames: list[zmq.Frame]) -> None:
         event, value = EVENT.unpack(frames[0].bytes)
         if event == zmq.Event.DISCONNECTED:
             self.disconnected(value)
-        elif event in REFUSALS:
-            self.refused(zmq.Event(event))
+        elif event in REFUSED:
+            self.refused(value)
 
     def stranger(self, route: bytes, hello: zmq.Frame) -> ZeromqChannel | None:
-        """A peer that passed authentication says hello for the first time."""
+        """A peer that the gate let in says hello for the first time."""
         return None
 
     def disconnected(self, descriptor: int) -> None:
         """The connection with this file descriptor has ended."""
 
-    def refused(self, event: zmq.Event) -> None:
-        """A handshake has failed."""
+    def refused(self, status: int) -> None:
+        """Somebody was not let in; the gate's status, if it was the gate."""
 
     async def leave(self, route: bytes) -> None:
         """A channel is closed; the socket closes with its last user."""
@@ -95,21 +94,22 @@ class _Hub:
         await self.close_if_unused()
 
     async def close_if_unused(self) -> None:
-        """Delivers what was sent within the linger time and frees the socket, unless somebody still uses it."""
+        """Frees the socket, unless somebody still uses it; what its channels sent is delivered."""
         if self.channels or self.listening or self.socket.closed:
             return
         self.socket.disable_monitor()
-        self.monitor.close(0)
-        self.data.close(int(self.linger * 1000))
+        self.monitor.close()
+        self.data.close()
         await asyncio.to_thread(self.context.term)
 
 
 class _Client(_Hub):
-    """The hub of a connecting side, with one channel."""
+    """The hub of a connecting side, with one channel, and its handshake, whose hello opens the gate."""
 
-    def __init__(self, options: ChannelOptions, identity: Identity, server: str, address: str) -> None:
-        super().__init__(zmq.DEALER, options, identity)
-        self.socket.setsockopt(zmq.CURVE_SERVERKEY, bytes.fromhex(server))
+    def __init__(self, options: ChannelOptions, handshake: Handshake, server: str, address: str) -> None:
+        super().__init__(zmq.DEALER, options)
+        self.socket.setsockopt(zmq.PLAIN_USERNAME, NAME)
+        self.socket.setsockopt(zmq.PLAIN_PASSWORD, handshake.outgoing())
         self.channel = self.open(b"", server)
         self._address = address
 
@@ -125,41 +125,38 @@ class _Client(_Hub):
         self.data.drain()  # what arrived before the end still counts
         self._give_up(PeerError(f"{self.channel.peer} vanished: the connection broke"))
 
-    def refused(self, event: zmq.Event) -> None:
-        self._give_up(PeerRefused(f"{self._address} refused the connection: {REFUSALS[event]}"))
+    def refused(self, status: int) -> None:
+        why = REFUSALS.get(status, "it does not speak this protocol")
+        self._give_up(PeerRefused(why))
 
     def _give_up(self, error: PeerError) -> None:
         self.channel.lose(error)
-        self.socket.linger = 0  # there is nobody to deliver to
         with suppress(zmq.ZMQError):  # the second time there is nothing to disconnect
             self.socket.disconnect(self._address)  # or libzmq would go on reconnecting
 
 
 class _Server(_Hub):
-    """The hub of a listener: lets in listed peers, each with a channel of its own."""
+    """The hub of a listener: who gets through the gate gets a channel of its own, and knocks at the `door`."""
 
-    def __init__(self, options: ChannelOptions, identity: Identity) -> None:
-        super().__init__(zmq.ROUTER, options, identity)
+    door: ZeromqListener
+
+    def __init__(self, options: ChannelOptions, identity: Identity, listed: frozenset[str]) -> None:
+        super().__init__(zmq.ROUTER, options)
         self.listening = True
-        self.arrived: deque[ZeromqChannel] = deque()
-        self.changed = Signal()
-        self.refusals = 0
         self._by_descriptor: dict[int, ZeromqChannel] = {}
-        self.socket.setsockopt(zmq.CURVE_SERVER, 1)
-        self._guard = AsyncioAuthenticator(self.context)
-        self._guard.configure_curve_callback("*", _Allowed(options.peers))
-        self._guard.start()
+        self.socket.setsockopt(zmq.PLAIN_SERVER, 1)
+        self._gate = Gate(self.context, identity, listed)
 
     def stranger(self, route: bytes, hello: zmq.Frame) -> ZeromqChannel | None:
-        if not self.listening:
-            self.post(route, [BYE])
+        handshake = self._gate.take(str(hello.get("User-Id")))
+        if not self.listening or handshake is None:
+            self.post(route, [BYE, b""])
             return None
         self.monitor.drain()  # the descriptor may be a reused one whose former end has not been observed yet
-        channel = self.open(route, z85.decode(str(hello.get("User-Id"))).hex())
+        channel = self.open(route, "a client")
         self._by_descriptor[int(hello.get(zmq.SRCFD))] = channel
         channel.greet(READY)
-        self.arrived.append(channel)
-        self.changed.notify()
+        self.door.knocked(channel, handshake)
         return channel
 
     def disconnected(self, descriptor: int) -> None:
@@ -168,66 +165,58 @@ class _Server(_Hub):
         if channel is not None:
             channel.lose(PeerError(f"{channel.peer} vanished: the connection broke"))
 
-    def refused(self, event: zmq.Event) -> None:
-        self.refusals += 1
+    def refused(self, status: int) -> None:
+        self.door.refused()
 
     async def close_if_unused(self) -> None:
         if not self.channels and not self.listening and not self.socket.closed:
-            self._guard.stop()
+            self._gate.close()
         await super().close_if_unused()
 
 
-class _Allowed:
-    """The ZAP decision: is this public key listed?"""
-
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        self._keys = frozenset(z85.encode(bytes.fromhex(check_public_key(key))) for key in keys)
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        return key in self._keys
+async def _sealed(channel: ZeromqChannel, handshake: Handshake, options: ChannelOptions) -> SealedChannel:
+    """Carries out what is left of the handshake."""
+    await channel.greeted()
+    session = await shake(channel, handshake)
+    channel.widen()
+    return SealedChannel(channel, session, options)
 
 
-class ZeromqListener(Listener):
-    """Accepts listed peers, one after another and at the same time."""
+class ZeromqListener(Door):
+    """A ROUTER socket, whose clients shake hands as they come."""
 
-    def __init__(self, server: _Server, address: str) -> None:
-        self.address = address
+    def __init__(self, server: _Server, address: str, options: ChannelOptions) -> None:
+        super().__init__(address, options)
         self._server = server
+        self._options = options
+        server.door = self
 
-    async def accept(self, deadline: float | None = None) -> Channel:
-        if deadline is None:
-            return await self._next()
-        refusals = self._server.refusals
+    def knocked(self, channel: ZeromqChannel, handshake: Handshake) -> None:
+        """A client is through the gate and shakes hands."""
+        self._knock(partial(self._shake, channel, handshake))
+
+    async def _shake(self, channel: ZeromqChannel, handshake: Handshake) -> SealedChannel:
         try:
-            async with patience(deadline, f"a listed peer at {self.address}"):
-                return await self._next()
-        except PeerTimeout as error:
-            if refused := self._server.refusals - refusals:
-                raise PeerRefused(f"{error}, while {refused} connections failed the handshake: wrong keys") from None
+            return await _sealed(channel, handshake, self._options)
+        except BaseException:
+            await channel.vanish()
             raise
 
-    async def _next(self) -> Channel:
-        server = self._server
-        await server.changed.until(lambda: bool(server.arrived) or not server.listening)
-        if not server.listening:
-            raise LocalError(LISTENER_CLOSED)
-        return server.arrived.popleft()
+    def refused(self) -> None:
+        """Somebody did not get through the gate."""
+        self._refusals += 1
 
-    async def aclose(self) -> None:
-        server = self._server
-        if server.listening:
-            server.listening = False
-            server.changed.notify()
-            while server.arrived:
-                await server.arrived.popleft().aclose()
-            await server.close_if_unused()
+    async def _shut(self) -> None:
+        self._server.listening = False
+        await self._server.close_if_unused()
 
 
 class ZeromqTransport:
     """`zeromq`: addresses are tcp://host:port and ipc:///path. Options must hold this side's identity and its peers."""
 
     async def listen(self, address: str, options: ChannelOptions) -> ZeromqListener:
-        server = _Server(options, _own_identity(options))
+        listed = frozenset(check_public_key(key) for key in options.peers)
+        server = _Server(options, _own_identity(options), listed)
         try:
             server.socket.bind(_checked(address))
         except (zmq.ZMQError, InputError) as error:
@@ -236,22 +225,23 @@ class ZeromqTransport:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot listen at {address!r}: {error.strerror}") from None
-        return ZeromqListener(server, server.socket.getsockopt_string(zmq.LAST_ENDPOINT))
+        return ZeromqListener(server, server.socket.getsockopt_string(zmq.LAST_ENDPOINT), options)
 
-    async def connect(self, address: str, options: ChannelOptions) -> ZeromqChannel:
+    async def connect(self, address: str, options: ChannelOptions) -> SealedChannel:
         if len(options.peers) != 1:
             raise InputError("a connecting side pins exactly one public key, the listener's")
         server = check_public_key(options.peers[0])
-        client = _Client(options, _own_identity(options), server, _checked(address))
+        handshake = client_handshake(_own_identity(options), server)
+        client = _Client(options, handshake, server, _checked(address))
         try:
             client.connect()
             async with patience(options.deadline, f"an answer from {address}"):
-                await client.channel.greeted()
-        except BaseException:
-            client.linger = 0  # there is nobody to deliver to
-            await client.channel.vanish()
-            raise
-        return client.channel
+                return await _sealed(client.channel, handshake, options)
+        except (PeerRefused, PeerMismatch) as error:
+            raise type(error)(f"{address} refused the connection: {error}") from None
+        finally:
+            if handshake.session is None:
+                await client.channel.vanish()
 
 
 def _own_identity(options: ChannelOptions) -> Identity:
@@ -267,19 +257,17 @@ def _checked(address: str) -> str:
     return address
 
 
-def _set_up(socket: zmq.Socket[bytes], options: ChannelOptions, identity: Identity) -> None:
-    """Keys, sizes and times, before any connection is made."""
+def _set_up(socket: zmq.Socket[bytes], options: ChannelOptions) -> None:
+    """Sizes and times, before any connection is made."""
     beat = max(1, int(options.heartbeat * 1000))
     for option, value in (
-        (zmq.CURVE_PUBLICKEY, bytes.fromhex(identity.public)),
-        (zmq.CURVE_SECRETKEY, identity.secret),
-        (zmq.MAXMSGSIZE, options.ceiling + FRAME_OVERHEAD),
+        (zmq.MAXMSGSIZE, BATCH_BYTES),
         (zmq.SNDHWM, 0),
-        (zmq.RCVHWM, 0),
-        (zmq.LINGER, int(options.linger * 1000)),
+        (zmq.RCVHWM, RECEIVE_QUEUE),
+        (zmq.LINGER, 0),
         (zmq.HEARTBEAT_IVL, beat),
         (zmq.HEARTBEAT_TIMEOUT, 2 * beat),
         (zmq.HEARTBEAT_TTL, 3 * beat),
-        (zmq.HANDSHAKE_IVL, int(options.deadline * 1000)),
+        (zmq.HANDSHAKE_IVL, max(1, int(handshake_seconds(options) * 1000))),
     ):
         socket.setsockopt(option, value)

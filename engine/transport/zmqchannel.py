@@ -1,38 +1,40 @@
-"""What two ends of a ZeroMQ channel say to each other, and the channel that says it.
+"""What two ends of a ZeroMQ channel say to each other, and the channel that says it; nothing here is secret or sealed.
 
-A message is a tag and at most one more frame:
+A message of one frame is one message of the channel. All else has two, a tag and a body:
 
     HELLO  version, window    the connecting side's first message
     READY  version, window    the answer
-    DATA   payload            one message of the channel
-    GRANT  bytes              the reader has taken so much
-    BYE                       the channel is closed
+    GRANT  bytes              the reader has taken so much, or has more room
+    BYE    nothing            the channel is closed; a peer that has not closed answers with the same
 
-ZeroMQ's high-water marks count messages and would let one slow reader stall its neighbours, so they are off: each side
-grants the other a window in bytes instead. A sender may send while less than the window is under way; a reader returns
-what it has taken when that is half a window, so an idle reader never leaves its sender without room.
+ZeroMQ's high-water marks count messages and would let one slow reader stall its neighbours, so each side grants the
+other a window in bytes instead: a small one first, enough for a handshake, and the whole once that has succeeded. A
+sender may send while less than the window is under way; a reader returns what it has taken when that is half a window,
+so an idle reader never leaves its sender without room.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import zmq
 
 from engine.errors import LocalError, PeerError, PeerMismatch, RoundelayError
-from engine.transport.channel import CLOSED_HERE, Buffer, Channel, ChannelOptions
+from engine.transport.channel import CLOSED_HERE, Buffer, Channel, ChannelOptions, joined
 from engine.transport.mailbox import MESSAGE_COST, Mailbox, Signal, Window
 
 __all__ = ["BYE", "HELLO", "READY", "ZeromqChannel"]
 
-VERSION = 1
-HELLO, READY, DATA, GRANT, BYE = (bytes([tag]) for tag in range(1, 6))
+VERSION = 2
+FIRST_WINDOW = 1024
+HELLO, READY, GRANT, BYE = (bytes([tag]) for tag in range(1, 5))
 GREETING, AMOUNT = struct.Struct("<HQ"), struct.Struct("<Q")
 
 
 class ZeromqChannel(Channel):
-    """One peer behind a ZeroMQ socket; `peer` is its authenticated public key.
+    """One peer behind a ZeroMQ socket.
 
     `post` queues frames for the peer, `leave` gives up this channel's share of the socket.
     """
@@ -47,7 +49,9 @@ class ZeromqChannel(Channel):
         super().__init__(peer, options)
         self._post = post
         self._leave = leave
-        self._granted = options.window
+        self._linger = options.linger
+        self._room = options.window
+        self._granted = min(FIRST_WINDOW, options.window)
         self._inbox = Mailbox()
         self._held = 0  # in the inbox
         self._owed = 0  # taken from it and not granted again yet
@@ -59,27 +63,38 @@ class ZeromqChannel(Channel):
         """Tells the peer the version and the window that this side grants."""
         self._post([tag, GREETING.pack(VERSION, self._granted)])
 
+    def widen(self) -> None:
+        """Grants the whole window: the peer is who it should be."""
+        self._post([GRANT, AMOUNT.pack(self._room - self._granted)])
+        self._granted = self._room
+
     async def greeted(self) -> None:
         """Waits for the peer's greeting. Raises the error that came instead."""
         await self._changed.until(lambda: self._window is not None or self._gone is not None)
         if self._gone is not None:
             raise self._gone
 
-    def deliver(self, tag: bytes, body: zmq.Frame | None) -> None:
+    def deliver(self, frames: list[zmq.Frame]) -> None:
         """Takes in a message from the peer; one that makes no sense ends the channel."""
         try:
-            if tag == DATA and body is not None:
-                self._arrived(body)
-            elif tag == GRANT and body is not None and self._window is not None:
-                self._window.give(*AMOUNT.unpack(body.bytes))
-            elif tag in (HELLO, READY) and body is not None and self._window is None:
-                self._greeting(*GREETING.unpack(body.bytes))
-            elif tag == BYE:
-                self.lose(PeerError(f"{self.peer} closed the channel"))
+            if len(frames) == 1:
+                self._arrived(frames[0])
             else:
-                raise ValueError
-        except (ValueError, struct.error):
+                self._control(*(frame.bytes for frame in frames))
+        except (TypeError, ValueError, struct.error):
             self.lose(PeerError(f"{self.peer} sent a message that is not part of the channel's protocol"))
+
+    def _control(self, tag: bytes, body: bytes) -> None:
+        if tag == GRANT and self._window is not None:
+            self._window.give(*AMOUNT.unpack(body))
+        elif tag in (HELLO, READY) and self._window is None:
+            self._greeting(*GREETING.unpack(body))
+        elif tag == BYE and not body:
+            if not self._closed and self._gone is None:
+                self._post([BYE, b""])  # says that all before it has arrived
+            self.lose(PeerError(f"{self.peer} closed the channel"))
+        else:
+            raise ValueError
 
     def lose(self, error: RoundelayError) -> None:
         """The peer is gone: what has arrived can still be received, then comes the error. The first error stays."""
@@ -96,6 +111,8 @@ class ZeromqChannel(Channel):
         self._changed.notify()
 
     def _arrived(self, body: zmq.Frame) -> None:
+        if self._closed:
+            return
         if self._held >= self._granted:
             self.lose(PeerError(f"{self.peer} sent more than the granted window of {self._granted} bytes"))
             return
@@ -103,14 +120,19 @@ class ZeromqChannel(Channel):
         self._held += message.nbytes + MESSAGE_COST
         self._inbox.put(message)
 
+    async def _send_within(self, deadline: float, parts: Sequence[Buffer], size: int) -> None:
+        assert self._window is not None, "a channel is used once it is greeted"
+        await self._window.take(size, deadline)
+        self._post([joined(parts)])
+
     async def _send(self, message: memoryview) -> None:
-        await self.greeted()
-        assert self._window is not None
-        await self._window.take(message.nbytes)
-        self._post([DATA, message])
+        await self._send_within(self.deadline, (message,), message.nbytes)
 
     async def _recv(self) -> memoryview:
-        message = await self._inbox.get()
+        return await self._recv_within(self.deadline)
+
+    async def _recv_within(self, deadline: float) -> memoryview:
+        message = await self._inbox.get(deadline)
         self._held -= message.nbytes + MESSAGE_COST
         self._owed += message.nbytes + MESSAGE_COST
         if self._owed >= self._granted // 2 and self._gone is None:
@@ -119,11 +141,15 @@ class ZeromqChannel(Channel):
         return message
 
     async def _close(self) -> None:
-        if self._gone is None:
-            self._post([BYE])
         here = LocalError(CLOSED_HERE)
-        self.lose(here)
         self._inbox.discard(here)
+        if self._window is not None:
+            self._window.close(here)
+        if self._gone is None:
+            self._post([BYE, b""])
+            with suppress(TimeoutError):
+                await self._changed.until(lambda: self._gone is not None, self._linger)
+        self.lose(here)
         await self._leave()
 
     async def vanish(self) -> None:

@@ -15,6 +15,8 @@ from engine.transport.channel import Buffer
 
 __all__ = ["LoopSocket"]
 
+READABLE = int(zmq.POLLIN)
+
 
 class LoopSocket:
     """Calls `deliver` with the frames of each message. Belongs to the loop that is running when it is made."""
@@ -28,21 +30,21 @@ class LoopSocket:
 
     def drain(self) -> None:
         """Delivers everything that has arrived."""
-        while not self.socket.closed:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            self._deliver(frames)
+        while self._waits():
+            self._deliver(self.socket.recv_multipart(zmq.NOBLOCK, copy=False))
 
     def send(self, frames: list[Buffer]) -> None:
         """Queues one message; large frames are not copied. The socket must have no high-water mark."""
         self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
-        if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._waits():
             self._loop.call_soon(self.drain)
 
-    def close(self, linger: int) -> None:
-        """Stops reading; what was sent is delivered within `linger` milliseconds, by libzmq's own thread."""
+    def _waits(self) -> bool:
+        """Whether a message can be read."""
+        return not self.socket.closed and bool(int(self.socket.getsockopt(zmq.EVENTS)) & READABLE)
+
+    def close(self) -> None:
+        """Stops reading, and drops what libzmq has not sent yet."""
         if not self.socket.closed:
             self._loop.remove_reader(self.socket.FD)
-            self.socket.close(linger)
+            self.socket.close(0)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from engine.testing.channels import ChannelConformance
-from engine.transport.channel import Channel, ChannelOptions
-from engine.transport.identity import create
+from engine.transport.channel import Channel, ChannelOptions, Transport
 from engine.transport.linkmodel import Link
+from engine.transport.loop import run
 from engine.transport.memory import MemoryChannel, MemoryTransport, memory_pair
+from engine.transport.sealedchannel import SealedChannel
+from engine.transport.tcp import TcpTransport
+from engine.transport.tcpchannel import TcpChannel
 from engine.transport.wan import WanChannel
 from engine.transport.zeromq import ZeromqTransport
 from engine.transport.zmqchannel import ZeromqChannel
 from simulators import clock
-
-Pair = AsyncIterator[tuple[Channel, Channel]]
+from tests.transport.pairs import ANYWHERE, Pair, connected_pair, sealed_pair
 
 
 class TestMemory(ChannelConformance):
@@ -68,51 +68,45 @@ class TestWanOnOneEnd(TestWanOverMemory):
             yield a, second
 
 
-@asynccontextmanager
-async def zeromq_pair(address: str, options: ChannelOptions) -> Pair:
-    with tempfile.TemporaryDirectory() as folder:
-        client, server = (create(Path(folder, role)) for role in ("client", "server"))
-    transport = ZeromqTransport()
-    listener = await transport.listen(address, replace(options, identity=server, peers=(client.public,)))
-    patient = replace(options, deadline=10.0, identity=client, peers=(server.public,))
-    async with listener, await transport.connect(listener.address, patient) as a, await listener.accept(10.0) as b:
-        await listener.aclose()
-        a.deadline = options.deadline
-        yield a, b
-
-
-class TestZeromqTcp(ChannelConformance):
-    def pair(self, options: ChannelOptions) -> Any:
-        return zeromq_pair("tcp://127.0.0.1:*", options)
+class TestSealedOverMemory(TestMemory):
+    @asynccontextmanager
+    async def pair(self, options: ChannelOptions) -> Pair:
+        async with sealed_pair(*memory_pair(ChannelOptions(window=options.window)), options) as ends:
+            yield ends
 
     async def vanish(self, channel: Channel) -> None:
-        assert isinstance(channel, ZeromqChannel)
+        assert isinstance(channel, SealedChannel)
+        await super().vanish(channel.inner)
+
+
+class TestTcp(ChannelConformance):
+    transport: Transport = TcpTransport()
+
+    def pair(self, options: ChannelOptions) -> Any:
+        return connected_pair(self.transport, ANYWHERE, options)
+
+    async def vanish(self, channel: Channel) -> None:
+        assert isinstance(channel, TcpChannel)
         await channel.vanish()
 
 
-class TestZeromqIpc(TestZeromqTcp):
-    @asynccontextmanager
-    async def pair(self, options: ChannelOptions) -> Pair:
-        with tempfile.TemporaryDirectory() as folder:
-            async with zeromq_pair(f"ipc://{folder}/socket", options) as ends:
-                yield ends
-
-
-class TestZeromqListeningSide(TestZeromqTcp):
+class Reversed(ChannelConformance):
     """The same pair with the roles exchanged."""
 
     @asynccontextmanager
     async def pair(self, options: ChannelOptions) -> Pair:
-        async with zeromq_pair("tcp://127.0.0.1:*", options) as (a, b):
+        async with super().pair(options) as (a, b):
             yield b, a
 
 
-class TestWanOverZeromq(TestZeromqTcp):
+class Distant(ChannelConformance):
+    """The same pair with a slow link before each end."""
+
     @asynccontextmanager
     async def pair(self, options: ChannelOptions) -> Pair:
         link = Link(delay=0.001, bandwidth=1e9, jitter=0.001, seed=3)
         async with (
-            zeromq_pair("tcp://127.0.0.1:*", options) as (first, second),
+            super().pair(options) as (first, second),
             WanChannel(first, link, options=options) as a,
             WanChannel(second, link, options=options) as b,
         ):
@@ -121,3 +115,48 @@ class TestWanOverZeromq(TestZeromqTcp):
     async def vanish(self, channel: Channel) -> None:
         assert isinstance(channel, WanChannel)
         await super().vanish(channel.inner)
+
+
+class OnUvloop(ChannelConformance):
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        run(coroutine)
+
+
+class TestTcpListeningSide(Reversed, TestTcp): ...
+
+
+class TestTcpOnUvloop(OnUvloop, TestTcp): ...
+
+
+class TestTcpListeningSideOnUvloop(OnUvloop, Reversed, TestTcp): ...
+
+
+class TestWanOverTcp(Distant, TestTcp): ...
+
+
+class TestZeromqTcp(ChannelConformance):
+    transport: Transport = ZeromqTransport()
+
+    def pair(self, options: ChannelOptions) -> Any:
+        return connected_pair(self.transport, ANYWHERE, options)
+
+    async def vanish(self, channel: Channel) -> None:
+        assert isinstance(channel, SealedChannel) and isinstance(channel.inner, ZeromqChannel)
+        await channel.inner.vanish()
+
+
+class TestZeromqIpc(TestZeromqTcp):
+    @asynccontextmanager
+    async def pair(self, options: ChannelOptions) -> Pair:
+        with tempfile.TemporaryDirectory() as folder:
+            async with connected_pair(self.transport, f"ipc://{folder}/socket", options) as ends:
+                yield ends
+
+
+class TestZeromqListeningSide(Reversed, TestZeromqTcp): ...
+
+
+class TestZeromqOnUvloop(OnUvloop, TestZeromqTcp): ...
+
+
+class TestWanOverZeromq(Distant, TestZeromqTcp): ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from engine.testing.channels import ChannelConformance
 from engine.transport import registry
+from engine.transport.channel import ChannelOptions
+from engine.transport.memory import memory_pair
+from tests.transport.pairs import CLIENT, LISTENER
 
 PAGE = (Path(__file__).parents[2] / "docs" / "transports.md").read_text()
 CHECKS = sorted(name for name in vars(ChannelConformance) if name.startswith("test_"))
@@ -37,4 +41,14 @@ def test_the_example_is_found_by_name(example: dict[str, Any], monkeypatch: pyte
 
 
 def test_the_page_names_our_transports() -> None:
-    assert {"memory", "zeromq"} <= set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    assert {"memory", "tcp", "zeromq"} <= set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+
+
+async def test_the_example_seals_a_channel(example: dict[str, Any]) -> None:
+    first, second = memory_pair()
+    here = example["as_client"](first, CLIENT, LISTENER.public, ChannelOptions())
+    there = example["as_listener"](second, LISTENER, [CLIENT.public], ChannelOptions())
+    client, listener = await asyncio.gather(here, there)
+    async with client as a, listener as b:
+        await a.send(b"sealed")
+        assert bytes(await b.recv()) == b"sealed" and b.peer == CLIENT.public

@@ -20,9 +20,11 @@ from engine.kernels import get_kernels
 from engine.report.store import load_side
 from engine.scheduler.plan import Plan
 from engine.transport.registry import open_transport
+from simulators.tunnel import Host
 
 __all__ = ["bench"]
 
+Hosts = tuple[Host, Host]
 START_SECONDS = 60.0
 RUN_SECONDS = 1800.0
 
@@ -35,10 +37,11 @@ def bench(
     progress: Callable[[int, int], None] | None = None,
     check: bool = False,
     record: bool = False,
+    hosts: Hosts | None = None,
 ) -> BenchReport:
     """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
     clear with every bound checked (BoundError). With `record`, runs hold what both parties did when.
-    Raises InputError, LocalError."""
+    `hosts`: where client and owner run, if not on the loopback. Raises InputError, LocalError."""
     job = job or Job()
     open_transport(job.transport)
     plan = Plan(workload.program)
@@ -49,17 +52,17 @@ def bench(
         if record:
             place.events.mkdir()
         for i in range(runs):
-            done.append(_run(place, job))
+            done.append(_run(place, job, hosts))
             if progress is not None:
                 progress(i + 1, runs)
         outputs = place.outputs()
     return BenchReport(workload, plan, job, tuple(done), workload.accuracy(outputs))
 
 
-def _run(place: BenchFolder, job: Job) -> Run:
+def _run(place: BenchFolder, job: Job, hosts: Hosts | None) -> Run:
     try:
         dealt = read_report(_finish(_start("deal", place)))
-        parties = _in_one_process(place) if job.transport == "memory" else _in_two_processes(place)
+        parties = _in_one_process(place) if job.transport == "memory" else _in_two_processes(place, hosts)
         return Run.of(dealt, parties, (load_side(place.events / "p0.json"), load_side(place.events / "p1.json")))
     finally:
         for used in (*place.tapes.glob("*"), *place.events.glob("*")):
@@ -71,11 +74,12 @@ def _in_one_process(place: BenchFolder) -> list[dict[str, Any]]:
     return parties
 
 
-def _in_two_processes(place: BenchFolder) -> list[dict[str, Any]]:
-    owner = _start("owner", place)
+def _in_two_processes(place: BenchFolder, hosts: Hosts | None) -> list[dict[str, Any]]:
+    here, there = hosts or (None, None)
+    owner = _start("owner", place, *(() if there is None else (f"tcp://{there.address}:0",)), at=there)
     client = None
     try:
-        client = _start("client", place, _listening(owner))
+        client = _start("client", place, _listening(owner), at=here)
         asked = _finish(client)
         return [read_report(asked), read_report(_finish(owner))]
     finally:
@@ -85,8 +89,9 @@ def _in_two_processes(place: BenchFolder) -> list[dict[str, Any]]:
                 process.wait()
 
 
-def _start(role: str, place: BenchFolder, *more: str) -> subprocess.Popen[str]:
+def _start(role: str, place: BenchFolder, *more: str, at: Host | None = None) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "engine.bench.worker", role, str(place.path), *more]
+    command = command if at is None else at.inside(command)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 

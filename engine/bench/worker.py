@@ -122,10 +122,10 @@ def _calls(timeline: Timeline) -> dict[str, list[float]]:
 
 
 # ---------------------------------------------------------------------- processes
-async def owner(folder: BenchFolder) -> Report:
-    """P1: listens, says where, and runs with whoever connects."""
+async def owner(folder: BenchFolder, address: str = "") -> Report:
+    """P1: listens, on the loopback unless told where, says where, and runs with whoever connects."""
     job, plan = folder.job(), folder.plan()
-    address = LOOPBACK.get(job.transport, "tcp://127.0.0.1:0")
+    address = address or LOOPBACK.get(job.transport, "tcp://127.0.0.1:0")
     async with await open_transport(job.transport).listen(address, _options(folder, 1)) as listener:
         print(json.dumps({"listening": listener.address}), flush=True)
         async with _behind(job, 1, await listener.accept(job.deadline)) as channel:
@@ -173,7 +173,7 @@ def main(role: str, path: str, address: str = "") -> int:
             case "deal":
                 report = deal(folder)
             case "owner":
-                report = run(owner(folder))
+                report = run(owner(folder, address))
             case "client":
                 report = run(client(folder, address))
             case _:

@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent
 # Row by module, or by package with everything in it; the longest name that fits decides. A dot: what is in the package
 # and not named elsewhere. What has no name here belongs to the async shell, row 5.
 ROWS = {
-    0: "errors ring buffers variants",
+    0: "errors ring buffers",
     1: "kernels",
-    2: "fss spec graph expr wires",
+    2: "fss spec graph expr wires variants",
     3: "gates tape",
     4: "linear basis parameters clear dealer party cost "
     "scheduler scheduler.rounds scheduler.plan scheduler.frames scheduler.steps "

@@ -16,30 +16,38 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.gates.fss import counts
-from engine.gates.maximum import buckets, highest
+from engine.gates.maximum import buckets, highest, highest_direct
 from engine.gates.softmax import SoftmaxRange, exponentials, weight_ring, weighted_mean
-from engine.wires import Masked, Share, concat
+from engine.variants import DEFAULT, Variants
+from engine.wires import Masked, Share, concat, fail
 
 __all__ = ["causal_softmax_times", "cut", "join", "join_rows"]
 
 
-def causal_softmax_times(score: Share | Masked, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
+def causal_softmax_times(
+    score: Share | Masked, v: Masked, at: SoftmaxRange, ring: int = 64, how: Variants = DEFAULT
+) -> Share:
     """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring), row i over the columns 0 .. i. Seven rounds.
 
     score (H, S, S): shares, of which the triangle alone is opened; v (H, S, d)."""
     length = score.shape[-1]
     parts = cut(score, length)
     flat = _flat(parts).open(at.score_ring)
-    m = _stabiliser(flat, parts, length, at)
+    m = _stabiliser(flat, parts, length, at, how.maximum)
     above = [r.broadcast_to(*p.shape) for r, p in zip(cut(m, length), parts, strict=True)]
-    e = exponentials(flat - _flat(above), at, weight_ring(at, score, v))
-    return weighted_mean(join(iter(_like(e, parts)), length), v, at, ring)
+    e = exponentials(flat - _flat(above), at, weight_ring(at, score, v), how.exp)
+    return weighted_mean(join(iter(_like(e, parts)), length), v, at, ring, how.scaling)
 
 
-def _stabiliser(flat: Masked, parts: list[Any], length: int, at: SoftmaxRange) -> Masked:
+def _stabiliser(flat: Masked, parts: list[Any], length: int, at: SoftmaxRange, how: str) -> Masked:
     """M of every row, (H, S, 1): the histogram of a row is the sum of those of its pieces."""
+    if how == "tournament":
+        raise fail("rows of every length have no tournament: take maximum=histogram or maximum=direct")
     t = buckets(flat, at.bucket, at.bits)
-    histograms = [counts(p, 8 if length < 256 else 16) for p in _like(t, parts)]
+    histograms = [counts(p, 8 if length < 255 + (how == "histogram") else 16) for p in _like(t, parts)]
+    if how == "direct":
+        joined = join_rows(iter(histograms), length)
+        return highest_direct(joined, flat, at.bucket, length)
     return highest([join_rows(iter(histograms), length).bounded((1 << histograms[0].ring) - 1)], flat, at.bucket)
 
 

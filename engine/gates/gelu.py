@@ -5,15 +5,18 @@ Error 1.6e-3 at step 4. Two rounds from x_hat, one key (SIGMA, PETS 2024, figure
 from __future__ import annotations
 
 from engine.gates import tables
-from engine.gates.activation import between_lines
+from engine.gates.activation import Curve, between_lines
 from engine.wires import Masked, Share
 
 __all__ = ["gelu"]
 
 
+CURVE = Curve("gelu", tables.gelu, tables.gelu_slope, -4, 4)
+
+
 def gelu(
-    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None
-) -> Share:
+    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None,
+    how: str = "interpolated",
+) -> Share:  # fmt: skip
     """Shares of GELU(x) at scale fine + scale in Z_(2^ring)."""
-    pair = tables.interpolated("gelu", tables.gelu, tables.gelu_slope, -4, 4, step, scale)
-    return between_lines(x, pair, step, fine, ring, bound)
+    return between_lines(x, CURVE, ring, bound, step=step, fine=fine, scale=scale, how=how)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 
 from engine.gates import tables
-from engine.gates.activation import between_lines
+from engine.gates.activation import Curve, between_lines
 from engine.wires import Masked, Share
 
 __all__ = ["gelu_new"]
@@ -35,9 +35,12 @@ def _slope(x: Decimal) -> Decimal:
         return s + x * s * (1 - s) * slope
 
 
+CURVE = Curve("gelu_new", _gelu_new, _slope, -4, 4)
+
+
 def gelu_new(
-    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None
-) -> Share:
+    x: Masked, ring: int = 64, *, step: int = 4, fine: int = 12, scale: int = 12, bound: int | None = None,
+    how: str = "interpolated",
+) -> Share:  # fmt: skip
     """Shares of gelu_new(x) at scale fine + scale in Z_(2^ring)."""
-    pair = tables.interpolated("gelu_new", _gelu_new, _slope, -4, 4, step, scale)
-    return between_lines(x, pair, step, fine, ring, bound)
+    return between_lines(x, CURVE, ring, bound, step=step, fine=fine, scale=scale, how=how)

@@ -7,15 +7,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.expr import Expr
-from engine.gates.fss import at_least, counts, equal
+from engine.gates.fss import Table, at_least, counts, equal, piece
 from engine.gates.polynomial import polynomial
 from engine.wires import Masked, Share, concat, fail
 
-__all__ = ["argmax", "buckets", "highest", "maximum", "stabiliser"]
+__all__ = ["argmax", "buckets", "highest", "highest_direct", "maximum", "stabiliser"]
+
+COARSE = 2
+"""Scale at which a tournament of scores compares: a stabiliser that is off by a quarter is as good."""
 
 
-def stabiliser(x: Masked, bucket: int, bits: int) -> Masked:
-    """M of each row in (max - 2^bucket, max + 2^bucket], shape (..., 1), at the scale of x. Three rounds, any length.
+def stabiliser(x: Masked, bucket: int, bits: int, how: str = "histogram") -> Masked:
+    """M of each row near its maximum, shape (..., 1), at the scale of x. how: as `engine.variants` has it.
+
+    histogram, direct: in (max - 2^bucket, max + 2^bucket], 3 or 2 rounds, any length; tournament: within 1/4 of the
+    maximum for each of its ceil(log2 n) levels, two rounds each."""
+    if how == "tournament":
+        return _tournament(x)
+    if how == "direct":
+        ring = 8 if x.shape[-1] <= 254 else 16
+        return highest_direct(counts(buckets(x, bucket, bits), ring), x, bucket, x.shape[-1])
+    return _by_histogram(x, bucket, bits)
+
+
+def _by_histogram(x: Masked, bucket: int, bits: int) -> Masked:
+    """Three rounds.
 
     x falls into buckets of 2^bucket, of which there are 2^bits, by free truncation. Counts per bucket (round 1), which
     suffix counts are non-zero (round 2), and M = base + step * how many (round 3). docs/protocols.md, section 6.
@@ -50,6 +66,36 @@ def highest(histograms: Sequence[Share], x: Masked, bucket: int) -> Masked:
     half, unit = histograms[0].shape[-1] // 2, x.scale + bucket
     filled = polynomial(replace((1 - zero).shifted(unit), scale=x.scale), x.ring).sum()
     return filled.plus(-(half + 1) << unit).bounded(half + 1 << unit).open()
+
+
+def highest_direct(histogram: Share, x: Masked, bucket: int, length: int) -> Masked:
+    """As `highest`, of one histogram of at most `length` values: two rounds.
+
+    The suffix counts are opened in the bits that they need, centred, and each test for zero is a piece with one entry:
+    shares of [count = 0] that add up to M at once, where `highest` opens bits to make them numbers."""
+    m = max((length + 1).bit_length(), 4)
+    centre = (1 << m - 1) - 1
+    opened = histogram.suffix_sum().bounded(length).plus(-centre).bounded(centre).open(m)
+    half, unit = histogram.shape[-1] // 2, x.scale + bucket
+    empty = piece(opened, None, Table("zero", -centre, 0, (1,)), x.ring).sum()
+    m_share = empty.times(-(1 << unit), x.scale).plus(half - 1 << unit)
+    return m_share.bounded(half + 1 << unit).open()
+
+
+def _tournament(x: Masked) -> Masked:
+    """The maximum of each row to COARSE bits after the point, at the scale and in the ring of x."""
+    if x.shape[-1] == 1:
+        return x
+    t = x.truncate(COARSE) if x.scale > COARSE else x
+    while t.shape[-1] > 1:
+        left, right, rest = _pairs(t)
+        wins = at_least(_difference(left, right), 0).open()
+        winner = right + wins * (left - right)
+        if t.shape[-1] == 2:
+            return polynomial(winner.shifted(x.scale), x.ring, t.bound << x.scale - t.scale).open()
+        value = polynomial(winner, t.ring, t.bound).open()
+        t = value if rest is None else concat([value, rest], -1)
+    return t
 
 
 def maximum(x: Masked) -> Masked:

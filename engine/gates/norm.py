@@ -15,7 +15,7 @@ from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import rsqrt
 from engine.wires import Masked, Share, magnitude
 
-__all__ = ["NormRange", "layer_norm", "rms_norm"]
+__all__ = ["NormRange", "Rows", "centred_rows", "layer_norm", "rms_norm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,57 @@ class NormRange:
     r_scale: int = 14
 
 
-def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
-    """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale."""
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a norm knows of its rows two rounds after y: n = c r, and (y - mean) / std = y_centred times
+    r * numerator / 2^bits.
+
+    c: masked, centred; r: masked, one a row. What is linear in n can be had from y before r is known."""
+
+    c: Masked
+    r: Masked
+    numerator: int
+    bits: int
+
+    def normalised(self, at: NormRange, scale: int = 12, how: str = "merged") -> Masked:
+        """n at `scale`, one round after r, or two where r is `opened` in the ring of n first."""
+        r = self.r if how == "merged" else polynomial(self.r, at.out).open()
+        n = polynomial(self.c * r, at.out, magnitude(at.n + at.c_scale + at.r_scale)).open()
+        return n.truncate(scale)
+
+
+def centred_rows(y: Masked, at: NormRange, eps: float) -> Rows:
+    """c and r of the rows of an opened y. Two rounds."""
     d = y.shape[-1]
     log_d = (d - 1).bit_length()
-    opened = y.open(at.wire, magnitude(at.y + y.scale))
+    low = (d & -d).bit_length() - 1
+    return _rows(_centred(y, at), at, d, Decimal(d) / (1 << log_d), eps, (d >> low, log_d - low))
+
+
+def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12, how: str = "merged") -> Masked:
+    """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale. how:
+    of scaling, as `engine.variants` has it."""
+    return centred_rows(y.open(at.wire, magnitude(at.y + y.scale)), at, eps).normalised(at, scale, how)
+
+
+def _centred(opened: Masked, at: NormRange) -> Masked:
+    d = opened.shape[-1]
+    log_d = (d - 1).bit_length()
     centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(
         1, opened.scale + log_d
     )
-    c = centred.bounded(magnitude(at.centred + centred.scale)).truncate(at.c_scale)
-    return _scaled(c, at, d, Decimal(d) / (1 << log_d), eps, scale)
+    c: Masked = centred.bounded(magnitude(at.centred + centred.scale)).truncate(at.c_scale)
+    return c
 
 
 def rms_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
     """y / sqrt(mean y^2 + eps), as `layer_norm` without centring."""
     c = y.open(at.wire, magnitude(at.centred + y.scale)).truncate(at.c_scale)
-    return _scaled(c, at, y.shape[-1], Decimal(1), eps, scale)
+    return _rows(c, at, y.shape[-1], Decimal(1), eps, (1, 0)).normalised(at, scale)
 
 
-def _scaled(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, scale: int) -> Masked:
-    """n = c sqrt(D) / sqrt(sum c^2 + k^2 D eps)."""
+def _rows(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, ratio: tuple[int, int]) -> Rows:
+    """r = sqrt(D) / sqrt(sum c^2 + k^2 D eps); ratio: k as numerator and bits of the denominator."""
     with localcontext() as context:
         context.prec = 50
         spread, shift = k * k * d, k * k * d * Decimal(repr(eps))
@@ -65,8 +96,7 @@ def _scaled(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, scale: int
     inverse = rsqrt(v, low, high, numerator=d, eps=shift, scale=scale_r)
     bound = inverse.bound
     r = inverse.open(bound.bit_length() + 3).truncate(at.r_scale)
-    n = polynomial(c * r, at.out, magnitude(at.n + at.c_scale + at.r_scale)).open()
-    return n.truncate(scale)
+    return Rows(c, r, *ratio)
 
 
 def _log2(x: Decimal) -> int:

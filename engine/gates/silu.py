@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from engine.gates import tables
-from engine.gates.activation import between_lines
+from engine.gates.activation import Curve, between_lines
 from engine.wires import Masked, Share
 
 __all__ = ["silu"]
@@ -20,9 +20,12 @@ def _slope(x: Decimal) -> Decimal:
     return s * (1 + x * (1 - s))
 
 
+CURVE = Curve("silu", _silu, _slope, -16, 16)
+
+
 def silu(
-    x: Masked, ring: int = 64, *, step: int = 3, fine: int = 12, scale: int = 12, bound: int | None = None
-) -> Share:
+    x: Masked, ring: int = 64, *, step: int = 3, fine: int = 12, scale: int = 12, bound: int | None = None,
+    how: str = "interpolated",
+) -> Share:  # fmt: skip
     """Shares of SiLU(x) at scale fine + scale in Z_(2^ring); error 4e-3 at step 3."""
-    pair = tables.interpolated("silu", _silu, _slope, -16, 16, step, scale)
-    return between_lines(x, pair, step, fine, ring, bound)
+    return between_lines(x, CURVE, ring, bound, step=step, fine=fine, scale=scale, how=how)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.gates.exp import exp
+from engine.gates.exp import exp, exp_piece
 from engine.gates.matmul import matmul
 from engine.gates.maximum import stabiliser
 from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import reciprocal
+from engine.variants import DEFAULT, Variants
 from engine.wires import Masked, Share, Wire, magnitude
 
 __all__ = ["Q_SCALE", "SoftmaxRange", "exponentials", "softmax", "softmax_times", "weight_ring", "weighted_mean"]
@@ -71,14 +72,15 @@ class SoftmaxRange:
         return self.product + self.top_bits + self.e_scale + v_scale + 2
 
 
-def exponentials(z: Masked, at: SoftmaxRange, ring: int) -> Masked:
-    """e = exp(z) at scale e_scale, in `ring` bits; z: score - M."""
-    share = exp(z.bounded(magnitude(at.spread + z.scale)), 64, top=at.top)
+def exponentials(z: Masked, at: SoftmaxRange, ring: int, how: str = "lookup") -> Masked:
+    """e = exp(z) at scale e_scale, in `ring` bits; z: score - M. how: as `engine.variants` has it."""
+    z = z.bounded(magnitude(at.spread + z.scale))
+    share = exp_piece(z, 64, top=at.top, scale=at.e_scale + 9) if how == "leaf" else exp(z, 64, top=at.top)
     return share.open(min(64, ring + share.scale - at.e_scale)).truncate(at.e_scale)
 
 
-def _stabilised(score: Masked, at: SoftmaxRange) -> Masked:
-    difference: Masked = score - stabiliser(score, at.bucket, at.bits).broadcast_to(*score.shape)
+def _stabilised(score: Masked, at: SoftmaxRange, how: str = "histogram") -> Masked:
+    difference: Masked = score - stabiliser(score, at.bucket, at.bits, how).broadcast_to(*score.shape)
     return difference
 
 
@@ -90,15 +92,17 @@ def _inverse_sum(e: Masked, at: SoftmaxRange) -> Masked:
     return inverse.open(inverse.bound.bit_length() + 3).truncate(14)
 
 
-def softmax_times(score: Masked, v: Masked, at: SoftmaxRange, ring: int = 64) -> Share:
+def softmax_times(score: Masked, v: Masked, at: SoftmaxRange, ring: int = 64, how: Variants = DEFAULT) -> Share:
     """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring). score (..., S, T); v (..., T, d)."""
-    return weighted_mean(exponentials(_stabilised(score, at), at, weight_ring(at, score, v)), v, at, ring)
+    z = _stabilised(score, at, how.maximum)
+    return weighted_mean(exponentials(z, at, weight_ring(at, score, v), how.exp), v, at, ring, how.scaling)
 
 
-def weighted_mean(e: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
+def weighted_mean(e: Masked, v: Masked, at: SoftmaxRange, ring: int, how: str = "merged") -> Share:
     """Shares of e v / (sum of the row of e), e in `weight_ring` bits, zero where a row does not reach."""
     wide = at.product_ring(v.scale)
     inverse = _inverse_sum(e, at)
+    inverse = inverse if how == "merged" else polynomial(inverse, ring).open()
     product = matmul(e, v.reduce(min(v.ring, wide)), bound=magnitude(wide - 2))
     o = product.open().truncate(12)
     return polynomial(o * inverse, ring, magnitude(at.o + 26))

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from engine.gates.fss import Table
 
-__all__ = ["Function", "erf", "fixed", "gelu", "gelu_slope", "interpolated", "sigmoid", "tapered"]
+__all__ = ["DIGITS", "Function", "erf", "fixed", "gelu", "gelu_slope", "interpolated", "sigmoid", "tapered"]
 
 Function = Callable[[Decimal], Decimal]
 DIGITS = 50

@@ -3,6 +3,7 @@ whole batch, D hidden, H heads, dh = D / H, F intermediate; `lengths` are the pu
 
 Post-norm blocks carry n, the normalised wire before gain and bias; both fold into the linear layers that read n, and
 into the residual, which is one more product at share level on the same n. 20 rounds a block when the weights are owned.
+With `scores=before` a block begins with the norm of the one before it, so that q and k are had beside it.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from typing import Any
 
 from engine.gates.gelu import gelu
 from engine.gates.matmul import bias, gain, matmul, weight
-from engine.gates.norm import NormRange, layer_norm
+from engine.gates.norm import NormRange, Rows, centred_rows, layer_norm
 from engine.gates.relu import relu
 from engine.gates.silu import silu
 from engine.gates.softmax import Q_SCALE, SoftmaxRange, softmax_times
 from engine.gates.tanh import tanh
 from engine.graph import Graph, WireType
+from engine.models.layers import biased, rescaled, unscaled, y_ring
 from engine.models.shapes import BertShape
 from engine.scheduler.plan import Call, Program, Segment, segment
+from engine.variants import DEFAULT, Variants
 from engine.wires import Masked, Share, Weight, concat, fail, magnitude
 
 __all__ = ["BertRanges", "BlockRange", "HeadRange", "bert"]
@@ -75,6 +78,8 @@ class _Model:
     lengths: tuple[int, ...]
     owner: int | str
     head: str
+    variants: Variants
+    embedding: bool
 
     @property
     def tokens(self) -> int:
@@ -91,6 +96,34 @@ class _Model:
     def log_d(self) -> int:
         return (self.shape.hidden - 1).bit_length()
 
+    def from_y(self, i: int) -> bool:
+        """Whether block i begins with the norm before it: its wire is y. An input is normalised already."""
+        return self.variants.scores == "before" and i < self.shape.layers and (i > 0 or self.embedding)
+
+    def ends(self, i: int) -> tuple[Any, ...]:
+        """What block i has beside its own ranges: how it begins and ends."""
+        if self.variants.scores == "after":
+            return ()
+        return self.from_y(i), self.from_y(i + 1), self.y_type(i), self.y_type(i + 1), self.norm_before(i)
+
+    def norm_before(self, i: int) -> tuple[int, int, int]:
+        """Of the norm that leads into block i."""
+        return self.ranges.blocks[i - 1].output if i else self.ranges.embedding
+
+    def y_type(self, i: int) -> WireType:
+        """y into block i, or out of it before the norm: wide enough for its products with the weights of q and k."""
+        (y, _, high), scale = self.norm_before(i), F + W if i else EMBED
+        ring = y + scale + self.log_d + 2
+        if self.from_y(i):
+            ring = max(ring, y_ring(self.ranges.blocks[i].v, high, scale, W))
+        return WireType("masked", (self.tokens, self.shape.hidden), ring, scale, magnitude(y + scale))
+
+    def middle_y_ring(self, i: int) -> int:
+        """Ring of y between the halves of block i."""
+        (y, _, high), up = self.ranges.blocks[i].attention, self.ranges.blocks[i].up
+        ring = self.residual_ring(y)
+        return ring if self.variants.up == "after" else max(ring, y_ring(up, high, F + W, W))
+
     def residual_ring(self, y: int) -> int:
         """Ring of a residual at scale 24 that is centred: D y - sum y has log2 D + 1 bits more."""
         return y + F + W + self.log_d + 2
@@ -102,12 +135,12 @@ class _Model:
         b = self.ranges.blocks[i]
         q = b.softmax.score_ring + F + W - Q_SCALE
         v = b.softmax.product_ring(V_SCALE) + F + W - V_SCALE
-        return max(q, v, self.residual_ring(b.attention[0]))
+        return max(q, v, self.middle_y_ring(i))
 
     def middle_ring(self, i: int) -> int:
         """Ring of n between the halves of block i."""
         b = self.ranges.blocks[i]
-        return max(b.up + F + W + 2, self.residual_ring(b.output[0]))
+        return max(b.up + F + W + 2, self.y_type(i + 1).ring)
 
     def norm(self, at: tuple[int, int, int], ring: int, wire: int) -> NormRange:
         """Scales that keep nine bits of the smallest row and ten of the smallest 1/std, or as many as 64 bits allow;
@@ -128,11 +161,13 @@ def bert(
     owner: int | str = 1,
     head: str = "mean",
     embedding: bool = True,
+    variants: Variants = DEFAULT,
 ) -> Program:
     """The program of a batch of sequences. head: 'mean' or 'cls' embedding, 'classify', 'none' (hidden states).
 
-    Without `embedding` the first wire is an input: the client's own embedded and normalised tokens."""
-    model = _Model(shape, ranges, tuple(lengths), owner, head)
+    Without `embedding` the first wire is an input: the client's own embedded and normalised tokens. Raises TraceError
+    where a variant needs more bits than there are for these ranges."""
+    model = _Model(shape, ranges, tuple(lengths), owner, head, variants, embedding)
     segments: list[Segment] = []
     calls: list[Call] = []
     index: dict[Any, int] = {}
@@ -146,10 +181,10 @@ def bert(
 
     use("embedding", partial(_embedding if embedding else _embedded, model), "embedding", "embeddings.")
     for i in range(shape.layers):
-        key = (ranges.blocks[i], model.block_ring(i), model.block_ring(i + 1))
+        key = (ranges.blocks[i], model.block_ring(i), model.block_ring(i + 1), *model.ends(i))
         use(key, partial(_block, model, i), f"layer {i}", f"layer.{i}.")
     use("head", partial(_head, model), "head", "head.")
-    return Program(tuple(segments), tuple(calls))
+    return Program(tuple(segments), tuple(calls), variants)
 
 
 def _parameter(m: _Model, g: Graph, name: str, shape: tuple[int, ...], scale: int, ring: int) -> Weight:
@@ -169,7 +204,7 @@ def _linear(m: _Model, x: Masked, name: str, out: int, bound: int, biased: bool 
 def _embedding(m: _Model) -> Graph:
     """One-hot rows of the client times the owner's table, plus positions and token type; then LayerNorm."""
     g, (y, _, _), d = Graph("embedding"), m.ranges.embedding, m.shape.hidden
-    ring = y + EMBED + m.log_d + 2
+    ring = m.y_type(0).ring
     kind = WireType("masked", (m.tokens, m.shape.vocab), ring, 0, 1)
     ids = Masked(g, g.add("input", (), kind, owner=0, name="one-hot tokens"))  # (S, vocab)
     if m.owner == "public":
@@ -178,9 +213,16 @@ def _embedding(m: _Model) -> Graph:
     places = _parameter(m, g, "places", (m.shape.max_positions, d), EMBED, ring)
     x = matmul(ids, words, magnitude(y + EMBED))  # (S, D)
     x = concat([_at_positions(part, places) for part in _rows(m, x)])
-    n = layer_norm(x, m.norm(m.ranges.embedding, m.block_ring(0), ring), m.shape.eps, F)
-    g.outputs = (n.index,)
+    g.outputs = (_into_block(m, 0, x).index,)
     return g
+
+
+def _into_block(m: _Model, i: int, y: Share | Masked) -> Masked:
+    """What block i or the head takes: y opened, or normalised."""
+    kind = m.y_type(i)
+    if m.from_y(i):
+        return y.open(kind.ring, kind.bound)
+    return layer_norm(y, m.norm(m.norm_before(i), m.block_ring(i), kind.ring), m.shape.eps, F, m.variants.scaling)
 
 
 def _at_positions(x: Any, places: Weight) -> Any:
@@ -201,34 +243,74 @@ def _embedded(m: _Model) -> Graph:
 def _block(m: _Model, i: int) -> Graph:
     """Everything but k and v is row by row: bands of rows flow through the rounds independently of one another."""
     g, at, d = Graph("block"), m.ranges.blocks[i], m.shape.hidden
-    kind = WireType("masked", (m.tokens, d), m.block_ring(i), F, 1 << F + (m.log_d + 1) // 2)
-    n = Masked(g, g.add("wire", (), kind))  # (S, D)
-    q_ring = at.softmax.score_ring + F + W - Q_SCALE
+    if m.from_y(i):
+        n, q, k = _norm_and_products(m, g, i)
+        rows = [n.slice(0, a, b) for a, b in m.bands]
+    else:
+        kind = WireType("masked", (m.tokens, d), m.block_ring(i), F, 1 << F + (m.log_d + 1) // 2)
+        n = Masked(g, g.add("wire", (), kind))  # (S, D)
+        q_ring = at.softmax.score_ring + F + W - Q_SCALE
+        rows = [n.slice(0, a, b) for a, b in m.bands]  # (s, D) each, as all that follows
+        q = [_linear(m, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
+        k = concat([_linear(m, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
     v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
-    rows = [n.slice(0, a, b) for a, b in m.bands]  # (s, D) each, as all that follows
-    q = [_linear(m, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
-    k = concat([_linear(m, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
     v = concat([_linear(m, x, "value", d, at.v).open(v_ring).truncate(V_SCALE) for x in rows])
-    ring = m.residual_ring(at.attention[0]) + 14
+    ring = m.middle_y_ring(i) + 14
     o = [_attention(m, band, x, k, v, at.softmax, ring).open().truncate(F) for band, x in zip(m.bands, q, strict=True)]
     n = concat([_after_attention(m, i, x, y) for x, y in zip(rows, o, strict=True)])
     g.outputs = (n.index,)
     return g
 
 
+def _norm_and_products(m: _Model, g: Graph, i: int) -> tuple[Masked, list[Masked], Masked]:
+    """n of the norm that leads into block i, q of every band, and k: opened in one round, the third."""
+    at, kind = m.ranges.blocks[i], m.y_type(i)
+    y = Masked(g, g.add("wire", (), kind))  # (S, D)
+    norm = m.norm(m.norm_before(i), m.block_ring(i), kind.ring)
+    rows = centred_rows(y, norm, m.shape.eps)
+    room = at.softmax.score_ring - Q_SCALE
+    q, k = (
+        _linear_before(m, y, rows, norm, name, m.shape.hidden, at.v, room, Q_SCALE).truncate(Q_SCALE)
+        for name in ("query", "key")
+    )
+    return rows.normalised(norm, F, m.variants.scaling), [q.slice(0, a, b) for a, b in m.bands], k
+
+
+def _linear_before(
+    m: _Model, y: Masked, rows: Rows, norm: NormRange, name: str, out: int, bound: int, room: int, precision: int
+) -> Masked:
+    """n W + b from y, opened together with n, `room` bits above the point; |result| < 2^bound."""
+    x = y.truncate(norm.c_scale)
+    w = _parameter(m, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
+    share = rescaled(unscaled(x, w, norm, bound, precision), rows, bound, room, F + W)
+    share = biased(share, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, share.ring))
+    return share.bounded(magnitude(bound + share.scale)).open()
+
+
 def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
     """Projection, norm, feed-forward layers, norm, of a band: n into the block, o of the attention; n out of the
     block."""
     at, d = m.ranges.blocks[i], m.shape.hidden
-    ring = m.residual_ring(at.attention[0])
+    ring = m.middle_y_ring(i)
     y = _residual(m, n, "attention", ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)
-    n = layer_norm(y, m.norm(at.attention, m.middle_ring(i), ring), m.shape.eps, F)  # (s, D)
+    n, h = _norm_and_up(m, i, y, m.norm(at.attention, m.middle_ring(i), ring))  # (s, D), (s, F)
 
-    h = _linear(m, n, "up", m.shape.intermediate, at.up).open(at.up + F + W + 2)  # (s, F)
-    ring = m.residual_ring(at.output[0])
+    ring = m.y_type(i + 1).ring
     a = _activation(m, h, ring, magnitude(at.up + F + W)).open().truncate(F)  # (s, F)
     y = _residual(m, n, "output", ring, at.output[0]) + _linear(m, a, "down", d, at.output[0], biased=False)
-    return layer_norm(y, m.norm(at.output, m.block_ring(i + 1), ring), m.shape.eps, F)  # (s, D)
+    return _into_block(m, i + 1, y)  # (s, D)
+
+
+def _norm_and_up(m: _Model, i: int, y: Share | Masked, norm: NormRange) -> tuple[Masked, Masked]:
+    """n between the halves of block i, and its product with the first feed-forward layer."""
+    bound, width = m.ranges.blocks[i].up, m.shape.intermediate
+    if m.variants.up == "after":
+        n = layer_norm(y, norm, m.shape.eps, F, m.variants.scaling)
+        return n, _linear(m, n, "up", width, bound).open(bound + F + W + 2)
+    opened = y.open(norm.wire, magnitude(norm.y + y.scale))
+    rows = centred_rows(opened, norm, m.shape.eps)
+    h = _linear_before(m, opened, rows, norm, "up", width, bound, bound + 2, F)
+    return rows.normalised(norm, F, m.variants.scaling), h
 
 
 def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
@@ -248,7 +330,7 @@ def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked
         k_t = k.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 2, 0)  # (H, dh, S)
         v_i = v.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 0, 2)  # (H, S, dh)
         scores = matmul(q_i, k_t, at.score_bound).open(at.score_ring)  # (H, s, S)
-        o = softmax_times(scores, v_i, at, ring)  # (H, s, dh)
+        o = softmax_times(scores, v_i, at, ring, m.variants)  # (H, s, dh)
         parts.append(o.transpose(1, 0, 2).reshape(stop - start, h * dh))  # (s, D)
     return concat(parts)  # type: ignore[no-any-return]
 
@@ -268,7 +350,7 @@ def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:
     """A share that, opened and truncated to scale F, is a wire of `ring` bits."""
     if m.shape.activation == "relu":
         return relu(h.truncate(F), ring, bound >> W)
-    return _SMOOTH[m.shape.activation](h, ring + W, bound=bound)
+    return _SMOOTH[m.shape.activation](h, ring + W, bound=bound, how=m.variants.activation)
 
 
 # gelu_new, the approximation by tanh, lies within 5e-4 of gelu: less than the error of either gate.

@@ -21,6 +21,7 @@ from engine.models.shapes import BertShape
 from engine.models.taps import Range, Ranges, measure
 from engine.models.text import Tokenizer
 from engine.parameters import Small, small_integers
+from engine.variants import DEFAULT, Variants
 
 __all__ = [
     "bound_bits",
@@ -119,8 +120,11 @@ def _join(a: BlockRange, b: BlockRange) -> BlockRange:
 
 
 # ---------------------------------------------------------------------- the owner's integers
-def quantise(checkpoint: Checkpoint) -> dict[str, Small]:
-    """The integers of every weight under the names that `engine.models.bert` declares, gains and biases folded."""
+def quantise(checkpoint: Checkpoint, variants: Variants = DEFAULT) -> dict[str, Small]:
+    """The integers of every weight under the names that `engine.models.bert` declares, gains and biases folded.
+
+    Columns of what multiplies a row before its norm (variants `before`) are centred in place of the row: n (W - 1 m^T)
+    is n W, since the entries of n add up to 0."""
     p, c = checkpoint.parameters, checkpoint.config
     out: dict[str, Small] = {}
     e = "embeddings."
@@ -129,7 +133,7 @@ def quantise(checkpoint: Checkpoint) -> dict[str, Small]:
     put_integers(out, e + "places", places, EMBED, WEIGHT)
     gain, shift = _affine(checkpoint, e + "LayerNorm")
     for i in range(c.layers):
-        gain, shift = _block_integers(checkpoint, i, gain, shift, out)
+        gain, shift = _block_integers(checkpoint, i, gain, shift, out, variants)
     if checkpoint.head is None:
         put_vectors(out, "head.hidden", gain, shift)
     else:
@@ -139,18 +143,20 @@ def quantise(checkpoint: Checkpoint) -> dict[str, Small]:
     return out
 
 
-def _block_integers(m: Checkpoint, i: int, gain: Array, shift: Array, out: dict[str, Small]) -> tuple[Array, Array]:
+def _block_integers(
+    m: Checkpoint, i: int, gain: Array, shift: Array, out: dict[str, Small], variants: Variants
+) -> tuple[Array, Array]:
     """Put the integers of block i, which reads n with (gain, shift); returns those of its output norm."""
     p, c, old, new = m.parameters, m.config, f"encoder.layer.{i}.", f"layer.{i}."
     for name, factor in (("query", c.head_dim**-0.5), ("key", 1.0), ("value", 1.0)):
-        at = f"{old}attention.self.{name}"
-        put_linear(out, new + name, p[at + ".weight"] * factor, p[at + ".bias"] * factor, gain, shift)
+        at, early = f"{old}attention.self.{name}", variants.scores == "before" and name != "value"
+        put_linear(out, new + name, p[at + ".weight"] * factor, p[at + ".bias"] * factor, gain, shift, early)
     at = old + "attention.output.dense"
     put_integers(out, new + "dense.weight", p[at + ".weight"].T, W, WEIGHT)
     put_vectors(out, new + "attention", gain, shift + p[at + ".bias"])
     gain, shift = _affine(m, old + "attention.output.LayerNorm")
     at = old + "intermediate.dense"
-    put_linear(out, new + "up", p[at + ".weight"], p[at + ".bias"], gain, shift)
+    put_linear(out, new + "up", p[at + ".weight"], p[at + ".bias"], gain, shift, variants.up == "before")
     at = old + "output.dense"
     put_integers(out, new + "down.weight", p[at + ".weight"].T, W, WEIGHT)
     put_vectors(out, new + "output", gain, shift + p[at + ".bias"])
@@ -161,9 +167,12 @@ def _affine(m: Checkpoint, name: str) -> tuple[Array, Array]:
     return m.parameters[name + ".weight"], m.parameters[name + ".bias"]
 
 
-def put_linear(out: dict[str, Small], name: str, weight: Array, b: Array, gain: Array, shift: Array) -> None:
-    """(n gain + shift) W^T + b = n (gain W^T) + (shift W^T + b)."""
-    put_integers(out, name + ".weight", gain[:, None] * weight.T, W, WEIGHT)
+def put_linear(
+    out: dict[str, Small], name: str, weight: Array, b: Array, gain: Array, shift: Array, centred: bool = False
+) -> None:
+    """(n gain + shift) W^T + b = n (gain W^T) + (shift W^T + b), the columns of the product's weight centred or not."""
+    folded = gain[:, None] * weight.T
+    put_integers(out, name + ".weight", folded - folded.mean(0) if centred else folded, W, WEIGHT)
     put_integers(out, name + ".bias", shift @ weight.T + b, F + W, BIAS)
 
 

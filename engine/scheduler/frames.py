@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from engine.scheduler.plan import Opening, Plan, PlannedCall
 
-__all__ = ["FRAME_BYTES", "FrameSpec", "Part", "frames", "largest_frame"]
+__all__ = ["FrameSpec", "Part", "frames", "largest_frame"]
 
-FRAME_BYTES = 1 << 20
 GATHER_BYTES = 1 << 16
 
 
@@ -44,20 +43,21 @@ class FrameSpec:
 def frames(plan: Plan, sender: int, static: bool) -> Iterator[FrameSpec]:
     """All frames of one direction and phase, in the order in which they are sent."""
     for call in plan.calls:
-        yield from _call_frames(call, sender, static)
+        yield from _call_frames(call, sender, static, plan.program.variants.frame)
 
 
-def _call_frames(call: PlannedCall, sender: int, static: bool) -> Iterator[FrameSpec]:
+def _call_frames(call: PlannedCall, sender: int, static: bool, most: int) -> Iterator[FrameSpec]:
     rounds: dict[int, list[Opening]] = {}
     for o in call.segment.openings:
         if sender in (o.static if static else o.senders):
             rounds.setdefault(o.round, []).append(o)
     for number in sorted(rounds):
-        for index, parts in enumerate(_cut(rounds[number])):
+        for index, parts in enumerate(_cut(rounds[number], most)):
             yield FrameSpec(call.index, call.first_round + number, index, tuple(parts))
 
 
-def _cut(openings: Iterable[Opening]) -> Iterator[list[Part]]:
+def _cut(openings: Iterable[Opening], most: int) -> Iterator[list[Part]]:
+    """Openings of at most GATHER_BYTES together in a frame, larger ones in frames of `most` bytes."""
     gathered: list[Part] = []
     size = 0
     for o in openings:
@@ -68,8 +68,8 @@ def _cut(openings: Iterable[Opening]) -> Iterator[list[Part]]:
             gathered.append(Part(o.node, 0, o.bytes))
             size += o.bytes
             continue
-        for start in range(0, o.bytes, FRAME_BYTES):
-            yield [Part(o.node, start, min(start + FRAME_BYTES, o.bytes))]
+        for start in range(0, o.bytes, most):
+            yield [Part(o.node, start, min(start + most, o.bytes))]
     if gathered:
         yield gathered
 

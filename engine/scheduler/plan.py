@@ -15,6 +15,7 @@ from engine.graph import Graph, Node
 from engine.kernels.interface import leaf_levels, tree_levels
 from engine.ring import byte_width, packed_bytes
 from engine.scheduler.rounds import Schedule, schedule
+from engine.variants import DEFAULT, Variants
 
 __all__ = ["Call", "Need", "Opening", "Plan", "PlannedCall", "Program", "Segment", "segment"]
 
@@ -88,6 +89,7 @@ class Call:
 class Program:
     segments: tuple[Segment, ...]
     calls: tuple[Call, ...]
+    variants: Variants = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class Plan:
             h.update(s.digest)
         for c in self.program.calls:
             h.update(f"{c.segment} {c.name} {c.prefix} {c.inputs}\n".encode())
+        if self.program.variants != DEFAULT:
+            h.update(f"variants {self.program.variants}\n".encode())
         return h.digest()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.gates.exp import exp
+from engine.gates.exp import exp, exp_piece
 from engine.gates.fss import Table, at_least, below, counts, equal, interval, lookup, piece
 from engine.gates.gelu import gelu
 from engine.gates.matmul import bias, gain, matmul
@@ -20,9 +20,10 @@ from engine.gates.reciprocal import reciprocal, rsqrt
 from engine.gates.relu import relu
 from engine.gates.sigmoid import sigmoid
 from engine.gates.silu import silu
-from engine.gates.softmax import softmax
+from engine.gates.softmax import SoftmaxRange, softmax, softmax_times
 from engine.gates.tanh import tanh
 from engine.testing.declare import GateSpec, Input, MaskedInput, WeightInput
+from engine.variants import Variants
 from engine.wires import Masked, Share, concat
 
 __all__ = ["gates"]
@@ -34,7 +35,7 @@ OWNERS: tuple[int | str, ...] = (0, 1, "public", "shared")
 @cache
 def gates() -> dict[str, GateSpec]:
     """By name, in the order of the protocol's description."""
-    specs = [*_free(), *_questions(), *_algebra(), *_products(), *_activations(), *_rows()]
+    specs = [*_free(), *_questions(), *_algebra(), *_products(), *_activations(), *_rows(), *_variants()]
     return {s.name: s for s in specs}
 
 
@@ -255,3 +256,38 @@ def _rms_norm(y: Real) -> Real:
 
 def _layer_norm(y: Real) -> Real:
     return _rms_norm(y - y.mean(-1, keepdims=True))
+
+
+# ---------------------------------------------------------------------- variants
+def _variants() -> Iterator[GateSpec]:
+    """Every variant of a gate that is not the default; `engine.variants` says what they are."""
+    x = MaskedInput(40, 12, 31 << 12)
+    curves = (
+        ("gelu", gelu, _gelu, 2.5e-3), ("silu", silu, lambda v: v / (1 + np.exp(-v)), 5e-3),
+        ("sigmoid", sigmoid, lambda v: 1 / (1 + np.exp(-v)), 1.5e-3), ("tanh", tanh, np.tanh, 4.5e-3),
+    )  # fmt: skip
+    for name, gate, ref, tol in curves:
+        for how in ("plain", "leaf"):
+            yield _spec(f"{name}, {how}", lambda v, g=gate, h=how: g(v, how=h), x, ref=ref, tol=tol)
+    z = MaskedInput(44, 16, 250 << 16, high=2 << 16)
+    yield _spec("exp, leaf", lambda v: exp_piece(v, top=2), z, ref=np.exp, tol=5e-5, rel=2.3e-3)
+    nats = MaskedInput(34, 20, 60 << 20, (23,))
+    for which, off in (("direct", 2.0), ("tournament", 1.3)):
+        yield _spec(
+            f"stabiliser, {which}", lambda v, h=which: stabiliser(v, 1, 6, h), nats,
+            ref=lambda v: v.max(-1, keepdims=True), tol=off,
+        )  # fmt: skip
+    y = MaskedInput(50, 24, 8 << 24, (24,))
+    at = NormRange(y=4, centred=4, low=-3, high=8, n=4)
+    yield _spec(
+        "layer_norm, opened", lambda v: layer_norm(v.as_share(), at, 1e-5, how="opened"), y, ref=_layer_norm, tol=1.5e-2
+    )
+    score, values = MaskedInput(34, 20, 60 << 20, (3, 9)), MaskedInput(52, 11, 7 << 11, (9, 2))
+    for label, chosen in (
+        ("", Variants()), (", leaves", Variants(maximum="direct", exp="leaf")),
+        (", tournament, opened", Variants(maximum="tournament", scaling="opened")),
+    ):  # fmt: skip
+        yield _spec(
+            f"softmax times v{label}", lambda s, v, c=chosen: softmax_times(s, v, SoftmaxRange(), how=c), score, values,
+            ref=lambda s, v: _softmax(s) @ v, tol=3e-2,
+        )  # fmt: skip

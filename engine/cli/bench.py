@@ -14,9 +14,13 @@ from engine.bench.recorded import recorded
 from engine.bench.report import BenchReport
 from engine.bench.runner import bench as run_bench
 from engine.bench.workloads import WORKLOADS, build_workload
+from engine.cli.calibrate import find_device
 from engine.cli.common import Output, console, json_option, network_option, progress, size, text_errors
 from engine.cli.reporting import Reports, report_options
+from engine.errors import InputError
+from engine.report.recording import Recording, Side, beside
 from simulators.profiles import Network
+from simulators.replay import predict
 
 __all__ = ["bench"]
 
@@ -53,7 +57,23 @@ def bench(
         found = run_bench(built, runs, job, folder, bar, check, bool(reports))
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
     if reports:
-        reports.publish(recorded(found))
+        reports.write(_foretold(recorded(found), found))
+
+
+def _foretold(recording: Recording, report: BenchReport) -> Recording:
+    """With a prediction beside it, where a network is emulated that one can be made for."""
+    if report.job.network is None:
+        return recording
+    device = find_device(None)
+    try:
+        told = predict(
+            report.plan, report.job.network, device, report.job.overlap, transport=report.job.transport, emulated=True
+        )
+    except InputError as error:
+        console.print(f"without a prediction: {error}", highlight=False)
+        return recording
+    sides = (Side.of(told.timelines[0]), Side.of(told.timelines[1]))
+    return beside(recording, sides, f"{told.online:.3f} s on {device.name}")
 
 
 def _costs(report: BenchReport) -> Table:

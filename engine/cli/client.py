@@ -115,7 +115,7 @@ def _client(
             "overlap": "yes" if overlap else "no, a barrier after every round",
         }  # fmt: skip
         bandwidth = None if network is None else network.bandwidth
-        reports.publish(recorded(f"{what} {pairing.public.name}", runs, data, facts, bandwidth))
+        reports.write(recorded(f"{what} {pairing.public.name}", runs, data, facts, bandwidth))
 
 
 def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:

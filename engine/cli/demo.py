@@ -72,7 +72,7 @@ def demo(
         recording = _recording(folder, model, data, accuracy) if reports else None
     Output(as_json).result(data, _table(chosen, result, accuracy), _verdict(result, accuracy))
     if recording is not None:
-        reports.publish(recording)
+        reports.write(recording)
     if min(accuracy.cosines) < COSINE:
         sys.exit(6)
 

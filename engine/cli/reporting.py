@@ -40,20 +40,20 @@ class Reports:
     def __bool__(self) -> bool:
         return self.page is not None or self.trace is not None
 
-    def write(self, recording: Recording) -> None:
-        """Raises InputError for a trace that is too large, LocalError if a file cannot be written."""
+    def write(self, recording: Recording, quiet: bool = False) -> None:
+        """Write, and say where. Raises InputError for a trace that is too large, LocalError if a file cannot be
+        written."""
         if self.page is not None:
             write_page(recording, self.page)
+            _tell(f"the page is in {self.page}", quiet)
         if self.trace is not None:
             write_trace(recording, self.trace)
+            _tell(f"the trace is in {self.trace}: open it at ui.perfetto.dev", quiet)
 
-    def publish(self, recording: Recording) -> None:
-        """Write, and say where."""
-        self.write(recording)
-        if self.page is not None:
-            console.print(f"the page is in {self.page}", highlight=False, soft_wrap=True)
-        if self.trace is not None:
-            console.print(f"the trace is in {self.trace}: open it at ui.perfetto.dev", highlight=False, soft_wrap=True)
+
+def _tell(text: str, quiet: bool) -> None:
+    if not quiet:
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 def report_options(function: Callable[P, R]) -> Callable[P, R]:

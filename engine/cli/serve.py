@@ -108,7 +108,8 @@ class _Latest:
             self.count += 1
             self.runs.append(served_run(self.count, plan, lengths, done))
             try:
-                self.reports.write(served(f"serve {self.facts['model']}", list(self.runs), self.facts, self.bandwidth))
+                recording = served(f"serve {self.facts['model']}", list(self.runs), self.facts, self.bandwidth)
+                self.reports.write(recording, quiet=True)
             except RoundelayError as error:
                 log.warning("no report of run %d: %s", self.count, error)
 

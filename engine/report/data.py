@@ -39,7 +39,7 @@ def _run(
     origin, online, end = _times(timed)
     predicted = _beside(run.predicted, online)
     end = max([end, *(s.online[1] for s in predicted if s is not None)])
-    bound = what_bounds(run.sides, bandwidth)
+    bound = what_bounds(run.sides, _bandwidth(run, bandwidth))
 
     def drawn(sides: Sides) -> list[Any]:
         return [None if s is None else levels(s.events, origin, end - origin, names, whole, bins) for s in sides]
@@ -48,9 +48,15 @@ def _run(
         "name": run.name, "plan": plan, "totals": dict(run.totals), "span": end - origin, "online": online - origin,
         "sides": drawn(run.sides), "predicted": drawn(predicted),
         "rounds": _rounds(timed, origin, online), "seconds": _seconds(run.sides), "calls": _calls(timed, run, origin),
-        "bound": None if bound is None else bound.as_dict(),
+        "bound": None if bound is None else bound.as_dict(), "foretold": _foretold(run.predicted),
         "events": sum(len(s.events) for s in timed),
     }  # fmt: skip
+
+
+def _bandwidth(run: RecordedRun, whole: float | None) -> float | None:
+    """Of the run's own network, where several were simulated."""
+    network = run.totals.get("network")
+    return float(network["bandwidth"]) if isinstance(network, Mapping) else whole
 
 
 def _times(sides: Iterable[Side]) -> tuple[float, float, float]:
@@ -62,6 +68,11 @@ def _times(sides: Iterable[Side]) -> tuple[float, float, float]:
     begins = [*(a for s in known for a, _ in s.phases.values()), first]
     ends = [*(b for s in known for _, b in s.phases.values()), *(e.stop for s in known for e in s.events)]
     return min(begins), min(s.online[0] for s in known), max(max(ends), first + 1e-6)
+
+
+def _foretold(predicted: Sides) -> float | None:
+    """Predicted seconds of the online phase, of the slower side."""
+    return max((s.online[1] - s.online[0] for s in predicted if s is not None), default=None)
 
 
 def _beside(predicted: Sides, online: float) -> Sides:
@@ -103,26 +114,28 @@ def _seconds(sides: Sides) -> list[dict[str, Any]]:
 
 
 def _calls(sides: list[Side], run: RecordedRun, origin: float) -> list[dict[str, Any]]:
-    """Of every call: from the first to the last instant that a side evaluated it or waited for it, and the
-    prediction."""
+    """Of every call: from the first to the last instant that a side evaluated it or waited for it, as measured and as
+    predicted."""
+    spans, foretold = _spans(sides), _spans(s for s in run.predicted if s is not None)
+    names = dict.fromkeys([*(c.call for c in run.costs), *spans, *foretold])
+    return [
+        {
+            "call": name, "at": [round((t - origin) * 1e6) for t in spans[name]] if name in spans else None,
+            "elapsed": _length(spans.get(name)), "predicted": _length(foretold.get(name)),
+        }
+        for name in names
+    ]  # fmt: skip
+
+
+def _spans(sides: Iterable[Side]) -> dict[str, tuple[float, float]]:
     spans: dict[str, tuple[float, float]] = {}
     for side in sides:
         for e in side.events:
             if e.lane in ("evaluate", "wait"):
                 start, stop = spans.get(e.what, (e.start, e.stop))
                 spans[e.what] = min(start, e.start), max(stop, e.stop)
-    names = list(dict.fromkeys([*_called(run.costs), *spans]))
-    return [_call(name, spans, run.predicted_seconds, origin) for name in names]
+    return spans
 
 
-def _called(costs: Iterable[GateCost]) -> Iterable[str]:
-    return (c.call for c in costs)
-
-
-def _call(
-    name: str, spans: Mapping[str, tuple[float, float]], predicted: Mapping[str, float], origin: float
-) -> dict[str, Any]:
-    start, stop = spans.get(name, (None, None))
-    elapsed = None if start is None or stop is None else stop - start
-    at = None if start is None or stop is None else [round((t - origin) * 1e6) for t in (start, stop)]
-    return {"call": name, "at": at, "elapsed": elapsed, "predicted": predicted.get(name)}
+def _length(span: tuple[float, float] | None) -> float | None:
+    return None if span is None else span[1] - span[0]

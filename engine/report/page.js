@@ -40,11 +40,11 @@ function tile(heading, big, lines) {
   return el("div", { class: "tile" }, el("h3", {}, heading), value("div", big, "big"), list);
 }
 
-const PHASES = { deal: "dealing", open: "open tapes", prepare: "prepare", online: "online", counted: "counted part" };
+const PHASES = { deal: "dealing", open: "open tapes", prepare: "prepare", online: "online", counted: "counted" };
 
 function sum(pair) { return pair.reduce((a, b) => a + b, 0); }
 
-function tiles(totals) {
+function tiles(totals, foretold) {
   const out = [];
   if (totals.rounds !== undefined) {
     const layers = totals.rounds_per_layer || [];
@@ -54,7 +54,9 @@ function tiles(totals) {
   const times = totals.seconds || {};
   if (times.online !== undefined) {
     const lines = Object.entries(PHASES).filter(([k]) => k !== "online" && times[k] !== undefined);
-    out.push(tile("Online time", ["seconds-online", times.online, exactSeconds], lines.map(([k, label]) => [label, ["seconds-" + k, times[k], exactSeconds]])));
+    const rows = lines.map(([k, label]) => [label, ["seconds-" + k, times[k], exactSeconds]]);
+    if (foretold !== null) rows.unshift(["predicted", ["seconds-predicted", foretold, exactSeconds]]);
+    out.push(tile("Online time", ["seconds-online", times.online, exactSeconds], rows));
   }
   if (totals.bytes_sent) {
     const lines = ["P0 to P1", "P1 to P0"].map((label, i) => [label, [`bytes_sent-${i}`, totals.bytes_sent[i], bytes]]);
@@ -194,7 +196,8 @@ function main() {
   }
   function show(number) {
     const run = DATA.runs[number], events = run.sides.some(Boolean) || run.predicted.some(Boolean);
-    byId("tiles").replaceChildren(...tiles(run.totals));
+    byId("tiles").replaceChildren(...tiles(run.totals, run.foretold));
+    byId("predicted-hint").hidden = !(run.sides.some(Boolean) && run.predicted.some(Boolean));
     showBound(run.bound);
     byId("timeline-panel").hidden = !events;
     byId("rounds-panel").hidden = !run.rounds.length;

@@ -16,7 +16,18 @@ from engine.errors import InputError
 from engine.scheduler.plan import Plan
 from engine.scheduler.timeline import Event, Timeline
 
-__all__ = ["ROLES", "GateCost", "RecordedRun", "Recording", "Side", "Sides", "aligned", "gate_costs", "merged"]
+__all__ = [
+    "ROLES",
+    "GateCost",
+    "RecordedRun",
+    "Recording",
+    "Side",
+    "Sides",
+    "aligned",
+    "beside",
+    "gate_costs",
+    "merged",
+]
 
 ROLES = ("P0, client", "P1, model owner")
 
@@ -71,15 +82,14 @@ def gate_costs(plan: Plan) -> tuple[GateCost, ...]:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
-    """One run. `totals` are the fields of its --json. `predicted` and `predicted_seconds` (by call) are a simulator's
-    word, if one was asked. `tape` identifies the run on both sides."""
+    """One run. `totals` are the fields of its --json; `predicted` is a simulator's word on it, if one was asked, on a
+    clock of its own; `tape` identifies the run on both sides."""
 
     name: str
     costs: tuple[GateCost, ...] = field(repr=False)
     sides: Sides = field(repr=False)
     totals: Mapping[str, Any] = field(repr=False)
     predicted: Sides = field(default=(None, None), repr=False)
-    predicted_seconds: Mapping[str, float] = field(default_factory=dict, repr=False)
     tape: str = ""
 
 
@@ -95,6 +105,12 @@ class Recording:
     runs: tuple[RecordedRun, ...] = field(repr=False)
     bandwidth: float | None = None
     simulated: bool = False
+
+
+def beside(recording: Recording, predicted: Sides, said: str) -> Recording:
+    """The recording with one prediction for all its runs; `said`: what it says, in a phrase."""
+    runs = tuple(replace(run, predicted=predicted) for run in recording.runs)
+    return replace(recording, runs=runs, facts={**recording.facts, "predicted online": said})
 
 
 def aligned(sides: Sides) -> Sides:

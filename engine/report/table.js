@@ -22,7 +22,7 @@ const COLUMNS = [
   { key: "elapsed", head: "elapsed", show: exactSeconds, bar: "receive" },
   { key: "predicted", head: "predicted", show: exactSeconds, bar: "receive" },
 ];
-const SUMMED = COLUMNS.map((c) => c.key).filter((k) => k !== "elapsed" && k !== "predicted");
+const SUMMED = COLUMNS.map((c) => c.key).filter((k) => k !== "elapsed" && k !== "predicted"); // layers overlap in time
 
 function plus(a, b) { return a === null ? b : b === null ? a : a + b; }
 
@@ -72,7 +72,7 @@ class CostTable {
       ...shown.map((c) => this.heading(c.key, c.head, ""))));
     const body = el("tbody", {}, ...ordered.map((r) => el("tr", {}, ...texts.map(([key]) => el("td", { class: "text" }, r[key])),
       ...shown.map((c) => cell(c, r[c.key], most[c.key])))));
-    const sums = shown.map((c) => (SUMMED.includes(c.key) || c.key === "predicted" ? rows.reduce((a, r) => plus(a, r[c.key]), null) : null));
+    const sums = shown.map((c) => (SUMMED.includes(c.key) ? rows.reduce((a, r) => plus(a, r[c.key]), null) : null));
     const foot = el("tfoot", {}, el("tr", {}, ...texts.map((_, i) => el("td", { class: "text" }, i ? "" : "total")),
       ...shown.map((c, i) => cell({ ...c, bar: null }, sums[i], 0, "total-" + c.key))));
     this.table.replaceChildren(head, body, foot);

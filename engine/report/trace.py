@@ -116,7 +116,6 @@ def _head(recording: Recording) -> dict[str, Any]:
     runs = [
         {
             "name": r.name, "tape": r.tape, "totals": dict(r.totals), "costs": [c.as_dict() for c in r.costs],
-            "predicted_seconds": dict(r.predicted_seconds),
             **{kind: [None if s is None else dict(s.phases) for s in getattr(r, kind)] for kind in KINDS},
         }
         for r in recording.runs
@@ -170,7 +169,7 @@ def _run(number: int, run: Mapping[str, Any], events: Mapping[int, list[Event]])
     )  # fmt: skip
     return RecordedRun(
         str(run["name"]), costs, (first[0], first[1]), dict(run["totals"]), (predicted[0], predicted[1]),
-        dict(run["predicted_seconds"]), str(run["tape"]),
+        str(run["tape"]),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import BLAKE2b
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from engine.errors import LocalError, PeerRefused
+from engine.errors import InputError, LocalError, PeerRefused
 
 __all__ = ["KEY_BYTES", "TAG_BYTES", "NoiseIK"]
 
@@ -111,7 +111,15 @@ class NoiseIK:
         return self._state.hash
 
     def write(self, payload: bytes) -> bytes:
-        """The next message, which carries `payload` encrypted."""
+        """The next message, which carries `payload` encrypted. Raises InputError if `remote` is of low order."""
+        try:
+            return self._write(payload)
+        except ValueError:  # only the initiator's: what it reads from others is checked there
+            raise InputError(
+                "the pinned public key is none that anybody can hold: ask the other side for its key"
+            ) from None
+
+    def _write(self, payload: bytes) -> bytes:
         message = b""
         for token in self._tokens(writing=True):
             if token == "e":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from engine.errors import LocalError, PeerRefused
+from engine.errors import InputError, LocalError, PeerRefused
 from engine.transport.handshake import client_handshake, listener_handshake
 from engine.transport.noise import NoiseIK
 from tests.transport.pairs import CLIENT, LISTENER
@@ -80,6 +80,12 @@ LOW_ORDER = [
     (2**255 - 19).to_bytes(32, "little"),
     (2**255 - 19 + 1).to_bytes(32, "little"),
 ]
+
+
+@pytest.mark.parametrize("point", LOW_ORDER)
+def test_nobody_can_hold_a_pinned_key_of_low_order(point: bytes) -> None:
+    with pytest.raises(InputError, match="none that anybody can hold"):
+        client_handshake(CLIENT, point.hex())
 
 
 @pytest.mark.parametrize("point", LOW_ORDER)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.basis import Shaped, Symbol, evaluate, secret_value
+from engine.buffers import Buffers
 from engine.fss.prg import SeedStream
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
@@ -22,6 +23,7 @@ from engine.kernels.interface import Kernels, Tweak, leaf_levels, tree_levels
 from engine.linear import apply_linear, matmul_words
 from engine.parameters import DealerParameters
 from engine.ring import U64, Words, byte_width, reduce, ring_mask
+from engine.scheduler.pieces import tape_slices
 from engine.scheduler.plan import Plan, PlannedCall
 from engine.tape import TapeSink
 
@@ -30,9 +32,8 @@ __all__ = ["Observer", "deal"]
 Observer = Callable[[int, int, Words], None]
 """Called with (call, node, mask) for every input and opening: how a test lets `clear` predict the run."""
 
-SLICE = 1 << 16
-"""Instances that Gen works on at a time: memory stays bounded, and a slice never crosses a block of the key
-derivation."""
+KEEP_BYTES = 32 << 20
+"""Memory that keys are written to, again and again."""
 
 
 def deal(
@@ -46,10 +47,10 @@ def deal(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the bodies of both tapes of one run."""
-    streams = (SeedStream(kernels, seeds[0]), SeedStream(kernels, seeds[1]))
+    streams, buffers = (SeedStream(kernels, seeds[0]), SeedStream(kernels, seeds[1])), Buffers(KEEP_BYTES)
     outputs: list[list[Words]] = []
     for call in plan.calls:
-        state = _Dealing(call, kernels, streams, tape_id, parameters, sinks, observer)
+        state = _Dealing(call, kernels, streams, tape_id, parameters, sinks, buffers, observer)
         for wire, (source, position) in zip(call.segment.graph.inputs(), call.call.inputs, strict=True):
             state.r[wire.index] = outputs[source][position]
         state.run()
@@ -68,6 +69,7 @@ class _Dealing:
     tape_id: bytes
     parameters: DealerParameters = field(repr=False)
     sinks: tuple[TapeSink, TapeSink] = field(repr=False)
+    buffers: Buffers = field(repr=False)
     observer: Observer | None
     r: dict[int, Words] = field(default_factory=dict, repr=False)
     offset: dict[int, Words] = field(default_factory=dict, repr=False)
@@ -169,15 +171,13 @@ class _Dealing:
 
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node) -> None:
-        m, n = node.type.ring, node.type.size
-        alpha = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1)
-        roots = [self._words(node, p, (n, 2), 64) for p in (0, 1)]
-        cw, leaf = np.empty((tree_levels(m), n, 2), U64), np.empty((n, 2), U64)
-        sigma = np.empty(n, np.uint8)
-        for a, b in _slices(n):
+        m, n, levels = node.type.ring, node.type.size, tree_levels(node.type.ring)
+        alpha, sigma = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1), np.empty(n, np.uint8)
+        for a, b in tape_slices(n, 16 * (levels + 1)):
+            out = self.buffers.take(16 * (levels + 1) * (b - a)).view(U64).reshape(levels + 1, b - a, 2)
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
-            self.kernels.dpf_gen(m, alpha[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b], sigma[a:b])
-        self._both(cw, leaf)
+            self.kernels.dpf_gen(m, alpha[a:b], *self._roots(node, a, b), tweak, out[:-1], out[-1], sigma[a:b])
+            self._both(out)
         self.sigma[node.index] = sigma.reshape(node.type.shape)
 
     def _leaf(self, node: Node) -> None:
@@ -186,20 +186,22 @@ class _Dealing:
         payload = np.ones((n, 2 if node.integer("rest") else 1), U64)
         if node.integer("rest"):
             payload[:, 1] = self.r[node.inputs[1]].reshape(-1) & ring_mask(node.integer("rest"))
-        roots = [self._words(node, p, (n, 2), 64) for p in (0, 1)]
-        cw = np.empty((leaf_levels(m, points), n, 2), U64)
-        leaf = np.empty((n, (1 << points) * payload.shape[1]), U64)
-        for a, b in _slices(n):
+        levels, words = leaf_levels(m, points), (1 << points) * payload.shape[1]
+        for a, b in tape_slices(n, 16 * levels + 8 * words):
+            out = self.buffers.take((16 * levels + 8 * words) * (b - a)).view(U64)
+            cw, leaf = np.split(out, [2 * levels * (b - a)])
+            secret = (alpha[a:b], payload[a:b], *self._roots(node, a, b))
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
-            self.kernels.leaf_gen(
-                m, points, alpha[a:b], payload[a:b], roots[0][a:b], roots[1][a:b], tweak, cw[:, a:b], leaf[a:b]
-            )
-        self._both(cw, leaf)
+            self.kernels.leaf_gen(m, points, *secret, tweak, cw.reshape(levels, b - a, 2), leaf.reshape(b - a, words))
+            self._both(out)
 
-    def _both(self, *parts: Words) -> None:
-        for part in parts:
-            for sink in self.sinks:
-                sink.write(part.view(np.uint8).reshape(-1))
+    def _roots(self, node: Node, a: int, b: int) -> tuple[Words, Words]:
+        """Both parties' roots of keys a to b of a gate."""
+        return self._words(node, 0, (b - a, 2), 64, 2 * a), self._words(node, 1, (b - a, 2), 64, 2 * a)
+
+    def _both(self, part: Words) -> None:
+        for sink in self.sinks:
+            sink.write(part.view(np.uint8).reshape(-1))
 
     def _onehot(self, node: Node) -> None:
         buckets, ring = node.integer("buckets"), node.type.ring
@@ -261,10 +263,6 @@ class _Dealing:
         """What multiplies R_W in the offset: the other party's share of r_X, or r_X itself for a shared weight."""
         owner = self._graph(w)["owner"]
         return self.r[x] if owner == "shared" else self.shares[key][1 - int(str(owner))]
-
-
-def _slices(n: int) -> list[tuple[int, int]]:
-    return [(a, min(a + SLICE, n)) for a in range(0, n, SLICE)]
 
 
 _METHODS: dict[str, Callable[[_Dealing, Node], None]] = {

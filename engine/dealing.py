@@ -36,7 +36,7 @@ from engine.parameters import DealerParameters, MaskSource
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import alive, converse, farewell, settled, welcome
-from engine.tape import HEADER_BYTES, TRAILER_BYTES, FileTapeWriter, TapeHeader
+from engine.tape import FileTapeWriter, TapeHeader, file_bytes
 from engine.transfer import receive_file, send_file
 from engine.transport.channel import Channel, ChannelOptions, Listener
 from engine.transport.registry import open_transport
@@ -194,14 +194,14 @@ class DealerClient:
         await self.link.control(request("dealer", "deal", **fields))
         reply = await settled(self.link, "tapes from the dealer")
         tape_id = tape_id_of(reply.get("tape"))
-        await self._receive(reply, home.tape(tape_id, 1), _tape_size(plan, 1))
+        await self._receive(reply, home.tape(tape_id, 1), file_bytes(plan.tape_bytes[1]))
         return tape_id
 
     async def fetch(self, tape_id: bytes, plan: Plan, home: Home) -> None:
         """P0's tape of a run (client only)."""
         await self.link.control(request("dealer", "tape", tape=tape_id.hex()))
         reply = await self.link.message("a tape from the dealer")
-        await self._receive(reply, home.tape(tape_id, 0), _tape_size(plan, 0))
+        await self._receive(reply, home.tape(tape_id, 0), file_bytes(plan.tape_bytes[0]))
 
     async def _receive(self, reply: dict[str, Any], path: Path, size: int) -> None:
         if reply.get("size") != size:
@@ -228,8 +228,3 @@ def dealing(address: str, key: str, home: Home, transport: str = "zeromq", deadl
             raise type(e)(f"at the dealer: {e}") from e
 
     return connection
-
-
-def _tape_size(plan: Plan, party: int) -> int:
-    """Bytes of a tape file."""
-    return HEADER_BYTES + plan.tape_bytes[party] + TRAILER_BYTES

@@ -37,12 +37,12 @@ from engine.kernels.interface import (
 from engine.linear import apply_linear, constants, matmul_words
 from engine.parameters import Parameters
 from engine.ring import U64, Words, byte_width, packed_bytes, reduce, ring_mask, to_ring
+from engine.scheduler.pieces import tape_slices
 from engine.scheduler.plan import PlannedCall
 
 __all__ = ["PartyCall", "ReadTape"]
 
 ReadTape = Callable[[int], NDArray[np.uint8]]
-SLICE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -176,41 +176,40 @@ class PartyCall:
 
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node, tape: ReadTape) -> None:
-        """Read the key and answer every question that the segment asks of it."""
-        m, n = node.type.ring, node.type.size
-        levels = tree_levels(m)
-        cw = tape(16 * n * levels).view(U64).reshape(levels, n, 2)
-        leaf = tape(16 * n).view(U64).reshape(n, 2)
-        root = self._words(node, (n, 2), 64)
+        """Read the key, slice by slice, and answer every question that the segment asks of it."""
+        m, n, levels = node.type.ring, node.type.size, tree_levels(node.type.ring)
         asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
-        x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
-        outs: list[NDArray[Any]] = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
         questions = [_question(q) for q in asked]
-        for a in range(0, n, SLICE):
-            b = min(a + SLICE, n)
-            tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
+        outs: list[NDArray[Any]] = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
+        x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
+        for a, b in tape_slices(n, 16 * (levels + 1)):
+            key = tape(16 * (levels + 1) * (b - a)).view(U64).reshape(levels + 1, b - a, 2)
+            root, tweak = self._words(node, (b - a, 2), 64, 2 * a), Tweak(self.tape_id, self.call.gate(node.index), a)
             parts = [o[a:b] for o in outs]
-            self.kernels.dpf_eval(self.party, m, root[a:b], cw[:, a:b], leaf[a:b], tweak, x_hat[a:b], questions, parts)
+            self.kernels.dpf_eval(self.party, m, root, key[:-1], key[-1], tweak, x_hat[a:b], questions, parts)
         for q, out in zip(asked, outs, strict=True):
             value = out if q.type.ring == 1 else reduce(out, q.type.ring)
             self.values[q.index] = value.reshape(q.type.shape)
 
     def _leaf(self, node: Node, tape: ReadTape) -> None:
-        m, n, points = node.type.ring, node.type.size, node.integer("points")
-        levels, words = leaf_levels(m, points), (1 << points) * (2 if node.integer("rest") else 1)
-        cw = tape(16 * n * levels).view(U64).reshape(levels, n, 2)
-        leaf = tape(8 * n * words).view(U64).reshape(n, words)
-        root = self._words(node, (n, 2), 64)
+        m, n, points, bits = node.type.ring, node.type.size, node.integer("points"), node.integer("rest")
+        levels, words = leaf_levels(m, points), (1 << points) * (2 if bits else 1)
+        asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
+        outs = [np.empty(n, U64) for _ in asked]
         x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
-        bits = node.integer("rest")
         d_hat = np.ascontiguousarray(self.values[node.inputs[1]] & ring_mask(bits)).reshape(-1) if bits else None
-        for index in self.call.segment.schedule.questions.get(node.index, ()):
-            q, out = self._node(index), np.empty(n, U64)
-            value = np.array(q.integers("values"), np.int64)
-            slope = np.array(q.integers("slopes"), np.int64) if bits else None
-            first, tweak = q.integer("first"), Tweak(self.tape_id, self.call.gate(node.index))
-            self.kernels.leaf_eval(self.party, m, points, root, cw, leaf, tweak, x_hat, d_hat, first, value, slope, out)
-            self.values[index] = reduce(out, q.type.ring).reshape(q.type.shape)
+        for a, b in tape_slices(n, 16 * levels + 8 * words):
+            key = tape((16 * levels + 8 * words) * (b - a)).view(U64)
+            cw, leaf = np.split(key, [2 * levels * (b - a)])
+            root, tweak = self._words(node, (b - a, 2), 64, 2 * a), Tweak(self.tape_id, self.call.gate(node.index), a)
+            keys = (root, cw.reshape(levels, b - a, 2), leaf.reshape(b - a, words), tweak)
+            for q, out in zip(asked, outs, strict=True):
+                value = np.array(q.integers("values"), np.int64)
+                slope = np.array(q.integers("slopes"), np.int64) if bits else None
+                at = (x_hat[a:b], None if d_hat is None else d_hat[a:b], q.integer("first"))
+                self.kernels.leaf_eval(self.party, m, points, *keys, *at, value, slope, out[a:b])
+        for q, out in zip(asked, outs, strict=True):
+            self.values[q.index] = reduce(out, q.type.ring).reshape(q.type.shape)
 
     def _onehot(self, node: Node, tape: ReadTape) -> None:
         shape = (*node.type.shape, node.integer("buckets"))

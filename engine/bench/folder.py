@@ -29,7 +29,7 @@ from engine.errors import InputError, LocalError
 from engine.kernels import get_kernels
 from engine.parameters import MaskSource, PartyParameters, Small, mask_weight
 from engine.scheduler.plan import Plan
-from engine.tape import HEADER_BYTES, TRAILER_BYTES
+from engine.tape import file_bytes
 from simulators.profiles import Network
 
 __all__ = ["BenchFolder", "Job", "bench_folder"]
@@ -117,7 +117,7 @@ def bench_folder(workload: Workload, plan: Plan, job: Job, where: Path | None) -
 def needed_bytes(workload: Workload, plan: Plan) -> int:
     """Disk that one run takes: a pair of tapes, the integers and W_hat."""
     weights = sum(w.nbytes + 8 * w.size for w in workload.weights.values())
-    return sum(plan.tape_bytes) + 2 * (HEADER_BYTES + TRAILER_BYTES) + weights
+    return sum(map(file_bytes, plan.tape_bytes)) + weights
 
 
 def check_room(path: Path, needed: int) -> None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ from engine.parameters import Parameters
 from engine.party import PartyCall
 from engine.scheduler.frames import FrameSpec, frames, largest_frame
 from engine.scheduler.link import Link
+from engine.scheduler.pieces import tape_blocks
 from engine.scheduler.plan import Plan, PlannedCall, Segment
 from engine.scheduler.steps import Step, static_nodes, steps
 from engine.scheduler.timeline import Timeline
@@ -35,8 +37,8 @@ from engine.tape import TapeHeader
 
 __all__ = ["PREFETCH_BYTES", "Executor", "Tape"]
 
-PREFETCH_BYTES = 64 << 20
-"""Tape held in memory ahead of its use (one node may exceed it)."""
+PREFETCH_BYTES = 24 << 20
+"""Tape held in memory ahead of its use (one piece may exceed it)."""
 
 Bytes = NDArray[np.uint8]
 Place = tuple[int, int]  # call, node
@@ -111,7 +113,7 @@ class Executor:
     async def online(self) -> dict[str, NDArray[np.int64]]:
         """Run the plan; this party's outputs by name."""
         outgoing: asyncio.Queue[Work] = asyncio.Queue(64)
-        shelf = _Shelf(PREFETCH_BYTES)
+        shelf = _Shelf(tape_blocks(self.plan, self.party), self._read, PREFETCH_BYTES)
         try:
             with self.timeline.phase("online"):
                 async with asyncio.TaskGroup() as group:
@@ -147,12 +149,12 @@ class Executor:
 
     # ------------------------------------------------------------------ online
     async def _prefetch(self, shelf: _Shelf) -> None:
-        for call in self.plan.calls:
-            for index in call.segment.schedule.order:
-                if size := call.segment.needs[index].tape[self.party]:
-                    await shelf.room(size)
-                    with self.timeline.span("prefetch", call.call.name, size=size):
-                        shelf.put(await self._on(self._disk, self.tape.read, size))
+        while await shelf.room():
+            await self._on(self._disk, shelf.fetch)
+
+    def _read(self, call: int, size: int) -> Bytes:
+        with self.timeline.span("prefetch", self.plan.calls[call].call.name, size=size):
+            return self.tape.read(size)
 
     async def _evaluate(self, outgoing: asyncio.Queue[Work], shelf: _Shelf) -> dict[str, NDArray[np.int64]]:
         sender = _Frames(self.plan, self.party, False, outgoing)
@@ -179,9 +181,7 @@ class Executor:
             await self._round_over(call, call.segment.opening_of[step.opening].round - 1)
         for index in (*step.waits, *step.outputs):
             await self._arrived(call, index)
-        needs = call.segment.needs
-        chunks = {i: await shelf.take() for i in step.nodes if needs[i].tape[self.party]}
-        message: Bytes | None = await self._on(self._pool, self._work, state, step, chunks)
+        message: Bytes | None = await self._on(self._pool, self._work, state, step, shelf)
         return message
 
     async def _arrived(self, call: PlannedCall, index: int) -> None:
@@ -201,7 +201,7 @@ class Executor:
             if o.round == number:
                 await self._arrived(call, o.node)
 
-    def _work(self, state: PartyCall, step: Step, chunks: dict[int, Bytes]) -> Bytes | None:
+    def _work(self, state: PartyCall, step: Step, shelf: _Shelf) -> Bytes | None:
         call, graph = state.call, state.call.segment.graph
         number = call.segment.opening_of[step.opening].round if step.opening >= 0 else call.segment.rounds
         with self.timeline.stretch("evaluate", call.call.name, call.first_round + number) as stretch:
@@ -210,7 +210,7 @@ class Executor:
                 self._complete(state, graph[index])
             for index in step.nodes:
                 stretch.next(graph[index].gate)
-                state.evaluate(graph[index], _Cursor(chunks.pop(index, _EMPTY)).read)
+                state.evaluate(graph[index], _Cursor(shelf, call.segment.needs[index].tape[self.party]).read)
             for index in step.outputs:
                 self._complete(state, graph[index])
             message = None
@@ -292,45 +292,63 @@ class _Frames:
 
 
 class _Shelf:
-    """Tape read ahead, in order, within a budget of bytes."""
+    """Tape read ahead, in order, within a budget of bytes. Who needs a block that is not there yet reads it himself:
+    a worker thread never waits for the loop."""
 
-    def __init__(self, budget: int) -> None:
-        self._free, self._budget = budget, budget
-        self._chunks: deque[Bytes] = deque()
-        self._changed = asyncio.Event()
+    def __init__(self, blocks: Iterator[tuple[int, int]], read: Callable[[int, int], Bytes], budget: int) -> None:
+        self._plan, self._read, self._budget = blocks, read, budget
+        self._next = next(blocks, None)
+        self._reading = Lock()
+        self._ready: deque[Bytes] = deque()
+        self._block, self._at = _EMPTY, 0
+        self._changed, self._loop = asyncio.Event(), asyncio.get_running_loop()
 
-    async def room(self, size: int) -> None:
-        """Wait until `size` bytes fit; a chunk beyond the whole budget waits for an empty shelf."""
-        while self._free < min(size, self._budget):
+    async def room(self) -> bool:
+        """Wait until the next block fits, or the shelf is empty; False if there is none."""
+        while (following := self._next) is not None:
+            held = sum(block.size for block in tuple(self._ready))
+            if held == 0 or held + following[1] <= self._budget:
+                return True
             self._changed.clear()
             await self._changed.wait()
-        self._free -= size
+        return False
 
-    def put(self, chunk: Bytes) -> None:
-        self._chunks.append(chunk)
-        self._changed.set()
+    def fetch(self, if_empty: bool = False) -> None:
+        """Read the next block, if there is one."""
+        with self._reading:
+            if self._next is not None and not (if_empty and self._ready):
+                self._ready.append(self._read(*self._next))
+                self._next = next(self._plan, None)
 
-    async def take(self) -> Bytes:
-        while not self._chunks:
-            self._changed.clear()
-            await self._changed.wait()
-        chunk = self._chunks.popleft()
-        self._free += chunk.size
-        self._changed.set()
-        return chunk
+    def take(self, count: int) -> Bytes:
+        """The next piece, of which blocks hold whole ones. From one thread."""
+        if self._at == self._block.size:
+            self._block, self._at = self._following(), 0
+        if self._at + count > self._block.size:
+            raise LocalError("a gate reads its tape in other pieces than planned: a bug in the engine")
+        self._at += count
+        return self._block[self._at - count : self._at]
+
+    def _following(self) -> Bytes:
+        self._block = _EMPTY  # its memory may serve the next one
+        if not self._ready:
+            self.fetch(if_empty=True)
+        block = self._ready.popleft() if self._ready else _EMPTY
+        self._loop.call_soon_threadsafe(self._changed.set)
+        return block
 
 
 class _Cursor:
     """The bytes that one node takes from the tape."""
 
-    def __init__(self, data: Bytes) -> None:
-        self._data, self._at = data, 0
+    def __init__(self, shelf: _Shelf, size: int) -> None:
+        self._shelf, self._left = shelf, size
 
     def read(self, count: int) -> Bytes:
-        if self._at + count > self._data.size:
+        if count > self._left:
             raise LocalError("a gate reads more tape than its plan gives it: a bug in the engine")
-        self._at += count
-        return self._data[self._at - count : self._at]
+        self._left -= count
+        return self._shelf.take(count) if count else _EMPTY
 
 
 _EMPTY: Bytes = np.empty(0, np.uint8)

@@ -1,13 +1,18 @@
 """Tapes: whatever happened to one is said in a sentence, and nothing of it is used."""
 
+import contextlib
+import errno
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.buffers import Buffers
 from engine.errors import LocalError, TapeError
-from engine.tape import HEADER_BYTES, TRAILER_BYTES, FileTapeWriter, MemoryTape, TapeHeader, TapeReader
+from engine.tape import CHUNK, HEADER_BYTES, FileTapeWriter, MemoryTape, TapeHeader, TapeReader, file_bytes
 
 PLAN, OTHER, ID, SEED = bytes(range(32)), bytes(32), b"t" * 16, b"\xabsecret seed 16!"
 BODY = np.random.default_rng(1).integers(0, 256, 1000, np.uint8)
@@ -39,7 +44,7 @@ def test_round_trip(tape: Path) -> None:
     with pytest.raises(TapeError, match="ends before its plan does"):
         reader.read(1)
     reader.close()
-    assert tape.stat().st_size == HEADER_BYTES + 1000 + TRAILER_BYTES
+    assert tape.stat().st_size == file_bytes(1000) == HEADER_BYTES + 1000 + 32
     assert tape.stat().st_mode & 0o777 == 0o600
     assert list(tape.parent.iterdir()) == [tape]
 
@@ -56,7 +61,7 @@ def test_truncated_body(tape: Path, left: int) -> None:
     refused(tape, f"is truncated: {HEADER_BYTES + 1000 - left} bytes of its body are missing")
 
 
-@pytest.mark.parametrize("missing", [1, TRAILER_BYTES])
+@pytest.mark.parametrize("missing", [1, 16, 17, 32])
 def test_truncated_checksum(tape: Path, missing: int) -> None:
     tape.write_bytes(tape.read_bytes()[:-missing])
     refused(tape, "is truncated: its checksum is missing")
@@ -88,7 +93,7 @@ def test_other_formats(tape: Path) -> None:
     data = bytearray(tape.read_bytes())
     data[8] += 1
     tape.write_bytes(data)
-    refused(tape, "has tape format 2, this program reads 1: deal a new tape")
+    refused(tape, "has tape format 3, this program reads 2: deal a new tape")
     tape.write_bytes(b"PK\3\4" + bytes(200))
     refused(tape, "is not a Roundelay tape")
     refused(tape.with_name("missing.p1"), "cannot read tape .*No such file")
@@ -118,17 +123,94 @@ def test_half_a_tape_is_never_found(tmp_path: Path) -> None:
 
 
 def test_reading_gives_no_byte_before_all_is_verified(tape: Path) -> None:
-    """The reader has hashed the whole source before its constructor returns."""
-    data = tape.read_bytes()
+    """The reader has read the whole source before its constructor returns."""
 
     class Watched(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            end.append(self.tell())
-            return super().read(size)
+        def readinto(self, buffer: Any, /) -> int:
+            read = super().readinto(buffer)
+            seen.update(range(self.tell() - read, self.tell()))
+            return read
 
-    end: list[int] = []
+    seen: set[int] = set()
+    data = tape.read_bytes()
     TapeReader(Watched(data), "watched", 1, PLAN)
-    assert max(end) >= HEADER_BYTES + 1000
+    assert seen == set(range(len(data)))
+
+
+SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 5 * CHUNK + 77]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_any_pieces_written_and_any_pieces_read(size: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(size)
+    body = rng.integers(0, 256, size, np.uint8)
+    writer = FileTapeWriter(tmp_path / "run.p0", TapeHeader(0, PLAN, ID, SEED, size))
+    for part in np.split(body, np.sort(rng.integers(0, size + 1, 6))):
+        writer.write(part)
+    path = writer.finish()
+    assert path.stat().st_size == file_bytes(size)
+    for cuts in ([], [size // 2], np.sort(rng.integers(0, size + 1, 9))):
+        with contextlib.closing(TapeReader.open(path, 0, PLAN)) as reader:
+            parts = [reader.read(part.size) for part in np.split(body, cuts)]
+            assert np.array_equal(np.concatenate(parts), body), "pieces that are still held keep their bytes"
+            with pytest.raises(TapeError, match="ends before its plan does"):
+                reader.read(1)
+
+
+def test_exchanged_chunks_are_noticed(tmp_path: Path) -> None:
+    body = np.random.default_rng(2).integers(0, 256, 3 * CHUNK, np.uint8)
+    path = written(tmp_path / "run.p1", body)
+    data = np.fromfile(path, np.uint8)
+    for part in (data[HEADER_BYTES : HEADER_BYTES + 2 * CHUNK], data[-64:-32]):  # two chunks, and two of the tags
+        part[:] = np.roll(part, part.size // 2)
+        data.tofile(path)
+        refused(path, "was altered: its checksum does not match")
+
+
+@pytest.mark.parametrize("at", [0, CHUNK - 1, CHUNK, 2 * CHUNK + 5])
+def test_what_changes_after_it_was_verified_is_not_used(at: int, tmp_path: Path) -> None:
+    body = np.random.default_rng(3).integers(0, 256, 3 * CHUNK, np.uint8)
+    path = written(tmp_path / "run.p1", body)
+    reader = TapeReader.open(path, 1, PLAN)
+    with open(path, "r+b") as f:
+        f.seek(HEADER_BYTES + at)
+        f.write(bytes([body[at] ^ 1]))
+    assert np.array_equal(reader.read(at // CHUNK * CHUNK), body[: at // CHUNK * CHUNK])
+    with pytest.raises(TapeError, match="was altered: its checksum does not match"):
+        reader.read(1)
+
+
+def test_a_tape_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    body = np.random.default_rng(4).integers(0, 256, 3 * CHUNK, np.uint8)
+    path = written(tmp_path / "run.p1", body)
+    reader = TapeReader.open(path, 1, PLAN)
+    os.truncate(path, HEADER_BYTES + 2 * CHUNK + 10)
+    reader.read(2 * CHUNK)
+    with pytest.raises(TapeError, match="is truncated: it became shorter while it was read"):
+        reader.read(1)
+
+
+def test_a_disk_that_fails_is_a_sentence(tape: Path) -> None:
+    class Failing(io.BytesIO):
+        def readinto(self, buffer: Any, /) -> int:
+            if self.tell() > HEADER_BYTES:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().readinto(buffer)
+
+    with pytest.raises(TapeError, match="cannot read tape failing: Input/output error"):
+        TapeReader(Failing(tape.read_bytes()), "failing", 1, PLAN)
+
+
+def test_memory_is_used_again_and_never_while_a_view_is_left() -> None:
+    buffers = Buffers(keep=8 << 20)
+    first = buffers.take(1 << 20)
+    part, address = first[4096:8192].view(np.uint64).reshape(2, -1), first.ctypes.data
+    del first
+    second = buffers.take(1 << 20)
+    assert second.ctypes.data != address and not np.shares_memory(second, part)
+    del part
+    assert buffers.take(1000).ctypes.data == address
+    assert buffers.take(0).size == 0
 
 
 def test_memory_tape_reads_what_was_written() -> None:

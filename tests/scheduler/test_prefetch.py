@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from random import Random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from engine.errors import LocalError, TapeError
+from engine.handshake import deliberate
 from engine.kernels import get_kernels
 from engine.models.calibrate import default_ranges, quantise
 from engine.models.checkpoint import random_checkpoint
 from engine.models.compiled import PublicModel
 from engine.scheduler import executor as module
-from engine.scheduler.executor import _Shelf
+from engine.scheduler import pieces as module_pieces
+from engine.scheduler.executor import _EMPTY, _Shelf
+from engine.scheduler.pieces import LEAST_KEYS, SLICE_BYTES, tape_blocks, tape_pieces, tape_slices
+from engine.scheduler.plan import Plan
+from engine.tape import MemoryTape
 from engine.testing.local import setup_weights
 from engine.transport.channel import ChannelOptions
 from engine.transport.memory import memory_pair
@@ -48,11 +56,12 @@ async def test_what_is_read_ahead_does_not_grow_with_the_tape(party: int, monkey
     shallow, longer = deep(1), deep(8)
     budget = shallow.plan.tape_bytes[party] // 10
     monkeypatch.setattr(module, "PREFETCH_BYTES", budget)
+    monkeypatch.setattr(module_pieces, "BLOCK_BYTES", budget // 10)
     taken = [await read_while_waiting(parties, party) for parties in (shallow, longer)]
     assert longer.plan.tape_bytes[party] > 5 * shallow.plan.tape_bytes[party]
     assert taken[0] == taken[1]
     embedding = shallow.plan.calls[0].segment
-    largest = max(need.tape[party] for call in shallow.plan.calls for need in call.segment.needs)
+    largest = max(size for call in shallow.plan.calls for size, _ in tape_pieces(call.segment, party))
     assert 0 < taken[0] <= max(budget, largest) + embedding.tape[party]
 
 
@@ -66,28 +75,110 @@ async def test_a_tape_within_the_budget_is_read_ahead_whole(monkeypatch: pytest.
 async def test_the_shelf_holds_no_more_than_its_budget_and_keeps_the_order(seed: int) -> None:
     random = Random(seed)
     sizes = [random.choice([1, 10, 60, 99, 100, 250]) for _ in range(200)]
-    budget, held, most = 100, 0, 0
-    shelf = _Shelf(budget)
+    budget, ahead = 100, 0
+
+    def read(number: int, size: int) -> NDArray[np.uint8]:
+        held = sum(block.size for block in shelf._ready)
+        assert held == 0 or held + size <= budget, "a block beyond the budget may stand there alone"
+        return np.full(size, number % 256, np.uint8)
+
+    shelf = _Shelf(iter(enumerate(sizes)), read, budget)
 
     async def fill() -> None:
-        nonlocal held, most
-        for size in sizes:
-            await shelf.room(size)
-            held += size
-            most = max(most, held if held != size else 0)  # a chunk beyond the budget may stand there alone
+        nonlocal ahead
+        while await shelf.room():
+            await asyncio.to_thread(shelf.fetch)
+            ahead += 1
             await asyncio.sleep(random.choice([0, 1]))
-            shelf.put(np.empty(size, np.uint8))
 
-    async def drain() -> list[int]:
-        nonlocal held
-        out = []
-        for _ in sizes:
+    async def drain() -> None:
+        for number, size in enumerate(sizes):
             await asyncio.sleep(random.choice([0, 1, 2]))
-            out.append((await shelf.take()).size)
-            held -= out[-1]
-        return out
+            cut = random.randint(0, size - 1)
+            for count in (size - cut, cut):
+                piece = await asyncio.to_thread(shelf.take, count) if count else _EMPTY
+                assert piece.size == count and (piece == number % 256).all()
 
-    filling = asyncio.create_task(fill())
-    assert await drain() == sizes
-    await filling
-    assert held == 0 and most <= budget
+    await asyncio.gather(fill(), drain())
+    assert ahead > 20
+    with pytest.raises(LocalError, match="in other pieces than planned"):
+        shelf.take(1)
+
+
+async def test_a_block_that_is_not_there_yet_is_read_by_who_needs_it() -> None:
+    shelf = _Shelf(iter([(0, 10), (1, 20)]), lambda call, size: np.full(size, call, np.uint8), 100)
+    assert (await asyncio.to_thread(shelf.take, 6)).tolist() == [0] * 6
+    with pytest.raises(LocalError, match="in other pieces than planned"):
+        shelf.take(5)
+    assert shelf.take(4).tolist() == [0] * 4
+    shelf.fetch(if_empty=True)
+    shelf.fetch(if_empty=True)
+    assert shelf.take(20).tolist() == [1] * 20 and not await shelf.room()
+
+
+@pytest.mark.parametrize("party", [0, 1])
+async def test_a_tape_that_fails_in_the_middle_ends_the_run_in_its_error(
+    party: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_pieces, "BLOCK_BYTES", 1 << 12)
+    parties = deep(1)
+    tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
+    executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]
+    executors[party].tape = Failing(tapes[party])
+    await asyncio.gather(*(e.prepare() for e in executors))
+    beside = asyncio.create_task(executors[1 - party].online())
+    with pytest.raises(ExceptionGroup) as caught:
+        await executors[party].online()
+    assert isinstance(deliberate(caught.value), TapeError)
+    beside.cancel()
+    await asyncio.gather(beside, return_exceptions=True)
+
+
+class Failing:
+    """A tape of which the first block alone can be read."""
+
+    def __init__(self, tape: MemoryTape) -> None:
+        self.header, self._tape, self._calls = tape.header, tape, 0
+
+    def read(self, count: int) -> NDArray[np.uint8]:
+        self._calls += 1
+        if self._calls > 1:
+            raise TapeError("the tape was altered")
+        return self._tape.read(count)
+
+
+@pytest.mark.parametrize("party", [0, 1])
+def test_pieces_and_blocks_are_the_plan(party: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module_pieces, "BLOCK_BYTES", 20000)
+    parties = deep(2)
+    for call in parties.plan.calls:
+        assert sum(size for size, _ in tape_pieces(call.segment, party)) == call.segment.tape[party]
+    blocks = list(tape_blocks(parties.plan, party))
+    assert sum(size for _, size in blocks) == parties.plan.tape_bytes[party]
+    assert [call for call, _ in blocks] == sorted(call for call, _ in blocks)
+    whole = {size for call in parties.plan.calls for size, _ in tape_pieces(call.segment, party)}
+    assert all(size <= 20000 or size in whole for _, size in blocks)
+    words = [at % 16 for at, size, is_words in _placed(parties.plan, party, [s for _, s in blocks]) if is_words]
+    assert words and not any(words)
+
+
+def _placed(plan: Plan, party: int, blocks: list[int]) -> Iterator[tuple[int, int, bool]]:
+    """Where in its block each piece begins."""
+    at, left = 0, iter(blocks)
+    block = next(left)
+    for call in plan.calls:
+        for size, is_words in tape_pieces(call.segment, party):
+            if at == block:
+                at, block = 0, next(left)
+            assert at + size <= block
+            yield at, size, is_words
+            at += size
+
+
+@pytest.mark.parametrize("n", [1, 255, 65536, 65537, 200000])
+@pytest.mark.parametrize("key", [16, 64, 928, 4096, 1 << 21])
+def test_slices_cover_all_keys_and_cross_no_block_of_key_derivation(n: int, key: int) -> None:
+    slices = tape_slices(n, key)
+    assert [a for a, _ in slices] == [0, *(b for _, b in slices[:-1])] and slices[-1][1] == n
+    assert all(a >> 16 == (b - 1) >> 16 for a, b in slices)
+    assert all((b - a) * key <= max(SLICE_BYTES, LEAST_KEYS * key) for a, b in slices)

@@ -36,7 +36,7 @@ from engine.kernels.interface import (
 )
 from engine.linear import apply_linear, constants, matmul_words
 from engine.parameters import Parameters
-from engine.ring import U64, Words, byte_width, packed_bytes, reduce, ring_mask, to_ring
+from engine.ring import U64, Words, byte_width, packed_bytes, reduce, reduce_into, ring_mask, to_ring
 from engine.scheduler.pieces import tape_slices
 from engine.scheduler.plan import PlannedCall
 
@@ -66,8 +66,10 @@ class PartyCall:
             masked = self.values[node.inputs[0]] ^ self.stream.bits(self._seed(node), node.type.shape)
             return np.packbits(masked.reshape(-1), bitorder="little")
         share = self._own_input(node) if node.op == "input" else self.values[node.inputs[0]]
-        z = self._words(node, node.type.shape, 64)
-        return self._pack(reduce(share + z, node.type.ring), node.type.ring)
+        out = np.empty(packed_bytes(node.type.size, node.type.ring), np.uint8)
+        flat = np.ascontiguousarray(share).reshape(-1)
+        self.kernels.mask(flat, self.stream.seed, self._seed(node), node.type.ring, out)
+        return out
 
     def _own_input(self, node: Node) -> Words:
         return to_ring(self.inputs[node.text("name")], node.type.ring).reshape(node.type.shape)
@@ -85,10 +87,12 @@ class PartyCall:
             bits = messages[0] if len(messages) == 1 else messages[0] ^ messages[1]
             self.values[node.index] = np.unpackbits(bits, bitorder="little")[:n].reshape(node.type.shape)
             return
-        total = self._unpack(messages[0], node)
+        total = np.empty(node.type.shape, U64)
         if len(messages) == 2:
-            total = total + self._unpack(messages[1], node)
-        self.values[node.index] = reduce(total, node.type.ring).reshape(node.type.shape)
+            self.kernels.combine(messages[0], messages[1], node.type.ring, total.reshape(-1))
+        else:
+            self.kernels.unpack(messages[0], node.type.ring, total.reshape(-1))
+        self.values[node.index] = total
 
     def _output(self, node: Node, peer: NDArray[np.uint8]) -> None:
         w = node.type.ring
@@ -122,11 +126,6 @@ class PartyCall:
     def _name(self, weight: Node) -> str:
         return self.call.call.prefix + weight.text("name")
 
-    def _pack(self, values: Words, w: int) -> NDArray[np.uint8]:
-        out = np.empty(packed_bytes(values.size, w), np.uint8)
-        self.kernels.pack(np.ascontiguousarray(values).reshape(-1), w, out)
-        return out
-
     def _unpack(self, data: NDArray[np.uint8], node: Node) -> Words:
         out = np.empty(node.type.size, U64)
         self.kernels.unpack(data, node.type.ring, out)
@@ -149,7 +148,7 @@ class PartyCall:
         if node.op in ("public_matmul", "public_gain"):
             weight = self.parameters.plain(self._name(self._node(node.inputs[1])))
         result = apply_linear(node, [self.values[i] for i in wires], self.kernels, weight)
-        self.values[node.index] = result.astype(np.uint8) if node.type.kind == "bit" else result
+        self.values[node.index] = result.astype(np.uint8, copy=False) if node.type.kind == "bit" else result
 
     def _add_const(self, node: Node, _tape: ReadTape) -> None:
         self._add_public_words(node, constants(node))
@@ -161,7 +160,7 @@ class PartyCall:
     def _add_public_words(self, node: Node, c: Words) -> None:
         x = self.values[node.inputs[0]]
         adds = node.type.kind == "masked" or self.party == 0
-        self.values[node.index] = reduce(x + c, node.type.ring) if adds else x
+        self.values[node.index] = reduce_into(x + c, node.type.ring) if adds else x
 
     def _truncate(self, node: Node, _tape: ReadTape) -> None:
         self.values[node.index] = self.values[node.inputs[0]] >> U64(node.integer("bits"))
@@ -170,9 +169,10 @@ class PartyCall:
         self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)
 
     def _as_share(self, node: Node, _tape: ReadTape) -> None:
-        # Party 1's part does not depend on x_hat, so that the prepare phase, which has none, can send it.
+        # Party 0's part does not depend on x_hat, like its part of a product with a weight of party 1: their sum is
+        # computed, and its opening sent, in the prepare phase.
         zero = np.zeros(node.type.shape, U64)
-        self.values[node.index] = self.values[node.inputs[0]] if self.party == 0 else zero
+        self.values[node.index] = self.values[node.inputs[0]] if self.party == 1 else zero
 
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node, tape: ReadTape) -> None:
@@ -188,7 +188,7 @@ class PartyCall:
             parts = [o[a:b] for o in outs]
             self.kernels.dpf_eval(self.party, m, root, key[:-1], key[-1], tweak, x_hat[a:b], questions, parts)
         for q, out in zip(asked, outs, strict=True):
-            value = out if q.type.ring == 1 else reduce(out, q.type.ring)
+            value = out if q.type.ring == 1 else reduce_into(out, q.type.ring)
             self.values[q.index] = value.reshape(q.type.shape)
 
     def _leaf(self, node: Node, tape: ReadTape) -> None:
@@ -209,7 +209,7 @@ class PartyCall:
                 at = (x_hat[a:b], None if d_hat is None else d_hat[a:b], q.integer("first"))
                 self.kernels.leaf_eval(self.party, m, points, *keys, *at, value, slope, out[a:b])
         for q, out in zip(asked, outs, strict=True):
-            self.values[q.index] = reduce(out, q.type.ring).reshape(q.type.shape)
+            self.values[q.index] = reduce_into(out, q.type.ring).reshape(q.type.shape)
 
     def _onehot(self, node: Node, tape: ReadTape) -> None:
         shape = (*node.type.shape, node.integer("buckets"))
@@ -257,23 +257,20 @@ class PartyCall:
         x, y, sx, sy = (self.values[i] for i in node.inputs)
         w = node.type.ring
         if self.party == 0:
-            total = matmul_words(_less(x, sx), _less(y, sy), w, self.kernels)
-        else:
-            total = np.zeros(node.type.shape, U64)
-            for a, b in ((sx, y), (x, sy)):
-                if a is not None and b is not None:
-                    total = total - matmul_words(a, b, w, self.kernels)
-        self.values[node.index] = reduce(total, w)
+            self.values[node.index] = matmul_words(_less(x, sx), _less(y, sy), w, self.kernels)
+            return
+        known = [(a, b) for a, b in ((sx, y), (x, sy)) if a is not None and b is not None]
+        self.values[node.index] = _minus([matmul_words(a, b, w, self.kernels) for a, b in known], node.type.shape, w)
 
     def _weight_matmul(self, node: Node, _tape: ReadTape) -> None:
         def product(a: Words, b: Any) -> Words:
-            return matmul_words(reduce(a, node.type.ring), b, node.type.ring, self.kernels)
+            return matmul_words(a, b, node.type.ring, self.kernels)
 
         self._weight_product(node, product)
 
     def _weight_gain(self, node: Node, _tape: ReadTape) -> None:
         def product(a: Words, b: Any) -> Words:
-            return reduce(a * (b if b.dtype == U64 else to_ring(b, 64)), node.type.ring)
+            return reduce_into(a * (b if b.dtype == U64 else to_ring(b, 64)), node.type.ring)
 
         self._weight_product(node, product)
 
@@ -282,14 +279,13 @@ class PartyCall:
         weight, share, ring = self._node(w), self.values[key], node.type.ring
         name, owner = self._name(weight), weight["owner"]
         if owner == self.party:
-            total = product(_less(self.values[x], share), self.parameters.plain(name))
-        else:
-            total = np.zeros(node.type.shape, U64)
-            if owner == "shared":
-                total = total + product(self.values[x], self.parameters.share(name, ring))
-            if share is not None:
-                total = total - product(share, self.parameters.masked(name, ring))
-        self.values[node.index] = reduce(total, ring)
+            self.values[node.index] = product(_less(self.values[x], share), self.parameters.plain(name))
+            return
+        less = [] if share is None else [product(share, self.parameters.masked(name, ring))]
+        total = _minus(less, node.type.shape, ring)
+        if owner == "shared":
+            total = reduce_into(total + product(self.values[x], self.parameters.share(name, ring)), ring)
+        self.values[node.index] = total
 
     def _weight_share(self, node: Node, _tape: ReadTape) -> None:
         weight = self._node(node.inputs[0])
@@ -309,6 +305,16 @@ class PartyCall:
 
 def _less(x: Words, share: Words | None) -> Words:
     return x if share is None else x - share
+
+
+def _minus(products: list[Words], shape: tuple[int, ...], w: int) -> Words:
+    """Minus the sum of fresh arrays, in the first of them."""
+    if not products:
+        return np.zeros(shape, U64)
+    total, *others = products
+    for other in others:
+        total += other
+    return reduce_into(np.negative(total, out=total), w)
 
 
 def _question(node: Node) -> Question:

@@ -96,7 +96,7 @@ def _is_static(node: Node, graph: Graph, party: int, known: list[bool]) -> bool:
         # Party 1 reads its shares of masks from the tape, which is read in plan order: its part waits for the online
         # phase.
         return graph[node.inputs[1]]["owner"] == 1 - party and party == 0
-    if node.op == "weight_share" or (node.op == "as_share" and party == 1):
+    if node.op == "weight_share" or (node.op == "as_share" and party == 0):
         return True
     linear = node.op in LINEAR or node.op in ("add_const", "add_public")
     operands = [i for i in node.inputs if graph[i].type.kind != "weight"]

@@ -67,9 +67,19 @@ def _static(segment: Segment, party: int) -> tuple[tuple[int, tuple[int, ...]], 
 class _Inbox:
     """The peer's message of one opening, as it fills."""
 
-    data: Bytes
     missing: int
+    data: Bytes = field(default_factory=lambda: _EMPTY, repr=False)
     done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, piece: Bytes, start: int) -> None:
+        """A message that comes in one piece is not copied."""
+        if piece.size == self.missing and not self.data.size:
+            self.data = piece
+        else:
+            if not self.data.size:
+                self.data = np.empty(self.missing, np.uint8)
+            self.data[start : start + piece.size] = piece
+        self.missing -= piece.size
 
 
 @dataclass(slots=True)
@@ -249,9 +259,8 @@ class Executor:
         at, data = 0, np.frombuffer(payload, np.uint8)
         for part in spec.parts:
             box, size = self._box(spec.call, part.node), part.stop - part.start
-            box.data[part.start : part.stop] = data[at : at + size]
+            box.take(data[at : at + size], part.start)
             at += size
-            box.missing -= size
             if box.missing == 0:
                 box.done.set()
 
@@ -259,7 +268,7 @@ class Executor:
         place = call, node
         if place not in self._inbox:
             size = self.plan.calls[call].segment.opening_of[node].bytes
-            self._inbox[place] = _Inbox(np.empty(size, np.uint8), size)
+            self._inbox[place] = _Inbox(size)
         return self._inbox[place]
 
     # ------------------------------------------------------------------ helpers

@@ -69,8 +69,9 @@ def _sent(known: list[Side]) -> list[dict[int, int]]:
     for lane in ("send", "receive") if len(known) == 1 else ("send",):
         for side in known:
             way: dict[int, int] = defaultdict(int)
+            begin = side.online[0]
             for e in side.events:
-                if e.lane == lane and e.start >= side.online[0]:
+                if e.lane == lane and e.start >= begin:
                     way[e.round] += e.bytes
             ways.append(way)
     return ways

@@ -90,8 +90,9 @@ def _rounds(sides: list[Side], origin: float, online: float) -> list[dict[str, A
     over: dict[int, float] = {}
     sent: dict[int, list[int]] = defaultdict(lambda: [0] * len(sides))
     for number, side in enumerate(sides):
+        begin = side.online[0]
         for e in side.events:
-            if e.lane in ("send", "receive") and e.start >= side.online[0]:
+            if e.lane in ("send", "receive") and e.start >= begin:
                 over[e.round] = max(over.get(e.round, online), e.stop)
                 if e.lane == "send":
                     sent[e.round][number] += e.bytes

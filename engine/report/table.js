@@ -43,7 +43,7 @@ function tableRows(plan, run, view) {
       tape0: c.tape_bytes[0], tape1: c.tape_bytes[1], aes: c.aes_steps });
   }
   for (const s of run.seconds) {
-    add(s.call, s.gate, { evaluate0: s.evaluate[0], evaluate1: s.evaluate[1], wait0: s.wait[0], wait1: s.wait[1] });
+    add(s.call, s.gate || "(none)", { evaluate0: s.evaluate[0], evaluate1: s.evaluate[1], wait0: s.wait[0], wait1: s.wait[1] });
   }
   if (view === "layers") for (const c of run.calls) add(c.call, "", { elapsed: c.elapsed, predicted: c.predicted });
   return [...rows.values()];

@@ -1,16 +1,19 @@
-"""Frames: the units of transport. Large openings are cut, small ones of a round travel together; both sides know the
-cut.
+"""Frames: the units of transport. Large openings are cut, small ones that are ready together travel together; both
+sides know the cut.
 
 A frame holds whole or partial messages of openings of one round, in the order of evaluation, so that packing, sealing
-and the wire overlap with the evaluation of what comes after.
+and the wire overlap with the evaluation of what comes after. Openings that wait for different ones are not held up for
+one another: those of a band of rows leave while the next band is evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
-from engine.scheduler.plan import Opening, Plan, PlannedCall
+from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
 
 __all__ = ["FrameSpec", "Part", "frames", "largest_frame"]
 
@@ -51,9 +54,24 @@ def _call_frames(call: PlannedCall, sender: int, static: bool, most: int) -> Ite
     for o in call.segment.openings:
         if sender in (o.static if static else o.senders):
             rounds.setdefault(o.round, []).append(o)
+    sources = _sources(call.segment)
     for number in sorted(rounds):
-        for index, parts in enumerate(_cut(rounds[number], most)):
+        together = groupby(rounds[number], lambda o: None if static else sources[o.node])
+        for index, parts in enumerate(parts for _, group in together for parts in _cut(group, most)):
             yield FrameSpec(call.index, call.first_round + number, index, tuple(parts))
+
+
+@lru_cache(maxsize=64)
+def _sources(segment: Segment) -> dict[int, frozenset[int]]:
+    """Of every opening, the wires that it waits for: the segment's own, and the openings before it."""
+    waits: dict[int, frozenset[int]] = {}
+    reached: list[frozenset[int]] = []
+    for node in segment.graph:
+        above = frozenset[int]().union(*(reached[i] for i in node.inputs))
+        if node.opening:
+            waits[node.index] = above
+        reached.append(frozenset((node.index,)) if node.opening or node.op == "wire" else above)
+    return waits
 
 
 def _cut(openings: Iterable[Opening], most: int) -> Iterator[list[Part]]:

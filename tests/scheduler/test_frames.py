@@ -1,0 +1,87 @@
+"""Frames cover every message once, in an order that both sides follow, and nobody waits for what it does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.models import bert as module
+from engine.models.bert import bert
+from engine.models.calibrate import default_ranges
+from engine.models.shapes import SHAPES
+from engine.scheduler.frames import FrameSpec, frames, largest_frame
+from engine.scheduler.plan import Plan, Segment
+
+KINDS = [(p, static) for p in (0, 1) for static in (False, True)]
+
+
+def plan_of(bands: int, monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...] = (64,)) -> Plan:
+    monkeypatch.setattr(module, "MOST_BANDS", bands)
+    shape = SHAPES["bert-tiny"]
+    return Plan(bert(shape, default_ranges(shape), lengths, embedding=False, head="none"))
+
+
+@pytest.fixture(params=[1, 2])
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    return plan_of(request.param, monkeypatch)
+
+
+@pytest.mark.parametrize(("party", "static"), KINDS)
+def test_every_byte_of_every_message_is_in_one_frame(plan: Plan, party: int, static: bool) -> None:
+    expected = [
+        (c.index, o.node, o.bytes) for c in plan.calls for o in c.segment.openings
+        if party in (o.static if static else o.senders)
+    ]  # fmt: skip
+    found: dict[tuple[int, int], int] = {}
+    for spec in frames(plan, party, static):
+        for part in spec.parts:
+            assert part.start == found.get((spec.call, part.node), 0)
+            found[spec.call, part.node] = part.stop
+        assert 0 < spec.size <= largest_frame(plan)
+    assert sorted((*place, size) for place, size in found.items()) == sorted(expected)
+
+
+@pytest.mark.parametrize(("party", "static"), KINDS)
+def test_frames_are_numbered_within_their_round(plan: Plan, party: int, static: bool) -> None:
+    seen: dict[int, int] = {}
+    for spec in frames(plan, party, static):
+        assert spec.index == seen.get(spec.round, -1) + 1
+        seen[spec.round] = spec.index
+    assert list(seen) == sorted(seen)
+
+
+def waits(segment: Segment, node: int) -> set[int]:
+    """Openings that come right before one, found the slow way."""
+    found: set[int] = set()
+    stack = list(segment.graph[node].inputs)
+    while stack:
+        here = segment.graph[stack.pop()]
+        if here.opening or here.op == "wire":
+            found.add(here.index)
+        else:
+            stack += here.inputs
+    return found
+
+
+def shared(plan: Plan) -> Iterator[tuple[FrameSpec, list[set[int]]]]:
+    """Frames of several messages online, with what each of these waits for."""
+    for party in (0, 1):
+        for spec in frames(plan, party, False):
+            if len(spec.parts) > 1:
+                yield spec, [waits(plan.calls[spec.call].segment, p.node) for p in spec.parts]
+
+
+def test_messages_travel_together_only_if_they_wait_for_the_same(plan: Plan) -> None:
+    found = list(shared(plan))
+    assert found
+    for _, sources in found:
+        assert all(s == sources[0] for s in sources)
+
+
+def test_bands_and_sequences_have_frames_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A band's counts, bits and M leave before the other band's are evaluated: as many frames again."""
+    counts = [sum(1 for _ in frames(plan_of(b, monkeypatch), 0, False)) for b in (1, 2)]
+    assert counts[1] > 1.5 * counts[0]
+    alone, both = plan_of(1, monkeypatch, (9,)), plan_of(1, monkeypatch, (9, 9))
+    assert sum(1 for _ in frames(both, 0, False)) > sum(1 for _ in frames(alone, 0, False))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,9 @@ from engine.linear import apply_linear, constants, matmul_words
 from engine.parameters import Parameters
 from engine.ring import U64, Words, byte_width, packed_bytes, reduce, reduce_into, ring_mask, to_ring
 from engine.scheduler.pieces import tape_slices
-from engine.scheduler.plan import PlannedCall
+from engine.scheduler.plan import PlannedCall, Segment
 
-__all__ = ["PartyCall", "ReadTape"]
+__all__ = ["PartyCall", "ReadTape", "warm"]
 
 ReadTape = Callable[[int], NDArray[np.uint8]]
 
@@ -179,7 +180,7 @@ class PartyCall:
         """Read the key, slice by slice, and answer every question that the segment asks of it."""
         m, n, levels = node.type.ring, node.type.size, tree_levels(node.type.ring)
         asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
-        questions = [_question(q) for q in asked]
+        questions = _questions(self.call.segment, node.index)
         outs: list[NDArray[Any]] = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
         x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
         for a, b in tape_slices(n, 16 * (levels + 1)):
@@ -204,10 +205,9 @@ class PartyCall:
             root, tweak = self._words(node, (b - a, 2), 64, 2 * a), Tweak(self.tape_id, self.call.gate(node.index), a)
             keys = (root, cw.reshape(levels, b - a, 2), leaf.reshape(b - a, words), tweak)
             for q, out in zip(asked, outs, strict=True):
-                value = np.array(q.integers("values"), np.int64)
-                slope = np.array(q.integers("slopes"), np.int64) if bits else None
                 at = (x_hat[a:b], None if d_hat is None else d_hat[a:b], q.integer("first"))
-                self.kernels.leaf_eval(self.party, m, points, *keys, *at, value, slope, out[a:b])
+                tables = _tables(self.call.segment, q.index, bits > 0)
+                self.kernels.leaf_eval(self.party, m, points, *keys, *at, *tables, out[a:b])
         for q, out in zip(asked, outs, strict=True):
             self.values[q.index] = reduce_into(out, q.type.ring).reshape(q.type.shape)
 
@@ -315,6 +315,31 @@ def _minus(products: list[Words], shape: tuple[int, ...], w: int) -> Words:
     for other in others:
         total += other
     return reduce_into(np.negative(total, out=total), w)
+
+
+def warm(segment: Segment) -> None:
+    """Make what the evaluation of a segment needs beside tape and values: tables, questions, lowered polynomials."""
+    for node in segment.graph:
+        if node.op == "dpf":
+            _questions(segment, node.index)
+        elif node.op == "leaf":
+            for question in segment.schedule.questions.get(node.index, ()):
+                _tables(segment, question, node.integer("rest") > 0)
+        elif node.op == "poly":
+            lower(node, segment.graph)
+
+
+@lru_cache(maxsize=1024)
+def _questions(segment: Segment, key: int) -> tuple[Question, ...]:
+    return tuple(_question(segment.graph[q]) for q in segment.schedule.questions.get(key, ()))
+
+
+@lru_cache(maxsize=1024)
+def _tables(segment: Segment, question: int, sloped: bool) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Values and, where a leaf has a rest, slopes."""
+    node = segment.graph[question]
+    values = np.array(node.integers("values"), np.int64)
+    return values, np.array(node.integers("slopes"), np.int64) if sloped else None
 
 
 def _question(node: Node) -> Question:

@@ -1,6 +1,7 @@
 """One party's run of a plan: prefetch, prepare, evaluate, send and receive, in task groups, joined by bounded queues.
 
-prepare   messages that depend on no opened value are computed and exchanged
+prepare   messages that depend on no opened value are computed and exchanged; steps, tables and the beginning of the
+          tape are made ready
 online    prefetch  tape to memory, ahead of its use, within a budget of bytes
           evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in
           send      the only owner of its direction: frames in plan order, as their openings become ready
@@ -11,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,19 +26,17 @@ from engine.fss.prg import SeedStream
 from engine.graph import Node
 from engine.kernels.interface import Kernels
 from engine.parameters import Parameters
-from engine.party import PartyCall
+from engine.party import PartyCall, warm
 from engine.scheduler.frames import FrameSpec, frames, largest_frame
 from engine.scheduler.link import Link
 from engine.scheduler.pieces import tape_blocks
 from engine.scheduler.plan import Plan, PlannedCall, Segment
+from engine.scheduler.shelf import EMPTY, PREFETCH_BYTES, PREPARE_BYTES, Cursor, Shelf
 from engine.scheduler.steps import Step, static_nodes, steps
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader
 
-__all__ = ["PREFETCH_BYTES", "Executor", "Tape"]
-
-PREFETCH_BYTES = 24 << 20
-"""Tape held in memory ahead of its use (one piece may exceed it)."""
+__all__ = ["Executor", "Tape"]
 
 Bytes = NDArray[np.uint8]
 Place = tuple[int, int]  # call, node
@@ -68,7 +66,7 @@ class _Inbox:
     """The peer's message of one opening, as it fills."""
 
     missing: int
-    data: Bytes = field(default_factory=lambda: _EMPTY, repr=False)
+    data: Bytes = field(default_factory=lambda: EMPTY, repr=False)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take(self, piece: Bytes, start: int) -> None:
@@ -96,6 +94,7 @@ class Executor:
     timeline: Timeline = field(default_factory=Timeline)
     progress: Callable[[int, int], None] | None = None
     overlap: bool = True
+    _shelf: Shelf = field(init=False, repr=False)
     _own: dict[Place, Bytes] = field(default_factory=dict, repr=False)
     _inbox: dict[Place, _Inbox] = field(default_factory=dict, repr=False)
     _completed: set[Place] = field(default_factory=set, repr=False)
@@ -104,6 +103,7 @@ class Executor:
 
     def __post_init__(self) -> None:
         self.link.allow(largest_frame(self.plan))
+        self._shelf = Shelf(tape_blocks(self.plan, self.party), self._read)
 
     async def prepare(self) -> None:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
@@ -112,6 +112,7 @@ class Executor:
             with self.timeline.phase("prepare"):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._prepare_messages(outgoing))
+                    group.create_task(self._fill())
                     group.create_task(self._send("prepare", outgoing))
                     group.create_task(self._receive(static=True))
                 await self.link.control({"phase": "online"})
@@ -123,12 +124,11 @@ class Executor:
     async def online(self) -> dict[str, NDArray[np.int64]]:
         """Run the plan; this party's outputs by name."""
         outgoing: asyncio.Queue[Work] = asyncio.Queue(64)
-        shelf = _Shelf(tape_blocks(self.plan, self.party), self._read, PREFETCH_BYTES)
         try:
             with self.timeline.phase("online"):
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._prefetch(shelf))
-                    evaluated = group.create_task(self._evaluate(outgoing, shelf))
+                    group.create_task(self._prefetch())
+                    evaluated = group.create_task(self._evaluate(outgoing))
                     group.create_task(self._send("online", outgoing))
                     group.create_task(self._receive(static=False))
         finally:
@@ -142,6 +142,8 @@ class Executor:
     # ------------------------------------------------------------------ prepare
     async def _prepare_messages(self, outgoing: asyncio.Queue[Work]) -> None:
         sender = _Frames(self.plan, self.party, True, outgoing)
+        for segment in dict.fromkeys(call.segment for call in self.plan.calls):
+            await self._on(self._pool, self._warm, segment)
         for call in self.plan.calls:
             state = self._state(call)
             for opening, nodes in _static(call.segment, self.party):
@@ -149,6 +151,14 @@ class Executor:
                 self._own[call.index, opening] = message
                 await sender.ready(call.index, opening, message)
         await outgoing.put(None)
+
+    def _warm(self, segment: Segment) -> None:
+        _steps(segment, self.party)
+        warm(segment)
+
+    async def _fill(self) -> None:
+        while self._shelf.fits(PREPARE_BYTES):
+            await self._on(self._disk, self._shelf.fetch)
 
     def _static_message(self, state: PartyCall, opening: int, nodes: tuple[int, ...]) -> Bytes:
         with self.timeline.span("prepare", state.call.call.name):
@@ -158,15 +168,15 @@ class Executor:
             return state.message(graph[opening])
 
     # ------------------------------------------------------------------ online
-    async def _prefetch(self, shelf: _Shelf) -> None:
-        while await shelf.room():
-            await self._on(self._disk, shelf.fetch)
+    async def _prefetch(self) -> None:
+        while await self._shelf.room(PREFETCH_BYTES):
+            await self._on(self._disk, self._shelf.fetch)
 
     def _read(self, call: int, size: int) -> Bytes:
         with self.timeline.span("prefetch", self.plan.calls[call].call.name, size=size):
             return self.tape.read(size)
 
-    async def _evaluate(self, outgoing: asyncio.Queue[Work], shelf: _Shelf) -> dict[str, NDArray[np.int64]]:
+    async def _evaluate(self, outgoing: asyncio.Queue[Work]) -> dict[str, NDArray[np.int64]]:
         sender = _Frames(self.plan, self.party, False, outgoing)
         outputs: dict[str, NDArray[np.int64]] = {}
         wires: list[list[Any]] = []
@@ -175,7 +185,7 @@ class Executor:
             for wire, (source, position) in zip(segment.graph.inputs(), call.call.inputs, strict=True):
                 state.values[wire.index] = wires[source][position]
             for step in _steps(segment, self.party):
-                message = await self._step(state, step, shelf)
+                message = await self._step(state, step)
                 if message is not None:
                     await sender.ready(call.index, step.opening, message)
             wires.append([state.values[i] for i in segment.graph.outputs])
@@ -185,13 +195,13 @@ class Executor:
         await outgoing.put(None)
         return outputs
 
-    async def _step(self, state: PartyCall, step: Step, shelf: _Shelf) -> Bytes | None:
+    async def _step(self, state: PartyCall, step: Step) -> Bytes | None:
         call = state.call
         if not self.overlap and step.opening >= 0:
             await self._round_over(call, call.segment.opening_of[step.opening].round - 1)
         for index in (*step.waits, *step.outputs):
             await self._arrived(call, index)
-        message: Bytes | None = await self._on(self._pool, self._work, state, step, shelf)
+        message: Bytes | None = await self._on(self._pool, self._work, state, step)
         return message
 
     async def _arrived(self, call: PlannedCall, index: int) -> None:
@@ -211,7 +221,7 @@ class Executor:
             if o.round == number:
                 await self._arrived(call, o.node)
 
-    def _work(self, state: PartyCall, step: Step, shelf: _Shelf) -> Bytes | None:
+    def _work(self, state: PartyCall, step: Step) -> Bytes | None:
         call, graph = state.call, state.call.segment.graph
         number = call.segment.opening_of[step.opening].round if step.opening >= 0 else call.segment.rounds
         with self.timeline.stretch("evaluate", call.call.name, call.first_round + number) as stretch:
@@ -220,8 +230,9 @@ class Executor:
                 self._complete(state, graph[index])
             for index in step.nodes:
                 stretch.next(graph[index].gate)
-                state.evaluate(graph[index], _Cursor(shelf, call.segment.needs[index].tape[self.party]).read)
+                state.evaluate(graph[index], Cursor(self._shelf, call.segment.needs[index].tape[self.party]).read)
             for index in step.outputs:
+                stretch.next(graph[index].gate)
                 self._complete(state, graph[index])
             message = None
             if step.opening >= 0:
@@ -298,69 +309,6 @@ class _Frames:
                 if p.stop == self._ready[spec.call, p.node].size:
                     del self._ready[spec.call, p.node]
             await self._outgoing.put((spec, views))
-
-
-class _Shelf:
-    """Tape read ahead, in order, within a budget of bytes. Who needs a block that is not there yet reads it himself:
-    a worker thread never waits for the loop."""
-
-    def __init__(self, blocks: Iterator[tuple[int, int]], read: Callable[[int, int], Bytes], budget: int) -> None:
-        self._plan, self._read, self._budget = blocks, read, budget
-        self._next = next(blocks, None)
-        self._reading = Lock()
-        self._ready: deque[Bytes] = deque()
-        self._block, self._at = _EMPTY, 0
-        self._changed, self._loop = asyncio.Event(), asyncio.get_running_loop()
-
-    async def room(self) -> bool:
-        """Wait until the next block fits, or the shelf is empty; False if there is none."""
-        while (following := self._next) is not None:
-            held = sum(block.size for block in tuple(self._ready))
-            if held == 0 or held + following[1] <= self._budget:
-                return True
-            self._changed.clear()
-            await self._changed.wait()
-        return False
-
-    def fetch(self, if_empty: bool = False) -> None:
-        """Read the next block, if there is one."""
-        with self._reading:
-            if self._next is not None and not (if_empty and self._ready):
-                self._ready.append(self._read(*self._next))
-                self._next = next(self._plan, None)
-
-    def take(self, count: int) -> Bytes:
-        """The next piece, of which blocks hold whole ones. From one thread."""
-        if self._at == self._block.size:
-            self._block, self._at = self._following(), 0
-        if self._at + count > self._block.size:
-            raise LocalError("a gate reads its tape in other pieces than planned: a bug in the engine")
-        self._at += count
-        return self._block[self._at - count : self._at]
-
-    def _following(self) -> Bytes:
-        self._block = _EMPTY  # its memory may serve the next one
-        if not self._ready:
-            self.fetch(if_empty=True)
-        block = self._ready.popleft() if self._ready else _EMPTY
-        self._loop.call_soon_threadsafe(self._changed.set)
-        return block
-
-
-class _Cursor:
-    """The bytes that one node takes from the tape."""
-
-    def __init__(self, shelf: _Shelf, size: int) -> None:
-        self._shelf, self._left = shelf, size
-
-    def read(self, count: int) -> Bytes:
-        if count > self._left:
-            raise LocalError("a gate reads more tape than its plan gives it: a bug in the engine")
-        self._left -= count
-        return self._shelf.take(count) if count else _EMPTY
-
-
-_EMPTY: Bytes = np.empty(0, np.uint8)
 
 
 def _no_tape(_count: int) -> Bytes:

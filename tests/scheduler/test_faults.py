@@ -189,11 +189,11 @@ async def test_a_tape_that_ends_too_early(parties: Parties) -> None:
     tapes[0].read(100)
     executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]
     beside = asyncio.create_task(executors[1].prepare())
-    await executors[0].prepare()
     with pytest.raises(ExceptionGroup) as caught:
-        await asyncio.gather(executors[0].online(), executors[1].online())
+        await executors[0].prepare()
     assert isinstance(deliberate(caught.value), TapeError)
-    await beside
+    beside.cancel()
+    await asyncio.gather(beside, return_exceptions=True)
 
 
 async def test_a_cancelled_run_leaves_no_task(parties: Parties) -> None:

@@ -19,9 +19,9 @@ from engine.models.checkpoint import random_checkpoint
 from engine.models.compiled import PublicModel
 from engine.scheduler import executor as module
 from engine.scheduler import pieces as module_pieces
-from engine.scheduler.executor import _EMPTY, _Shelf
 from engine.scheduler.pieces import LEAST_KEYS, SLICE_BYTES, tape_blocks, tape_pieces, tape_slices
 from engine.scheduler.plan import Plan
+from engine.scheduler.shelf import EMPTY, Shelf
 from engine.tape import MemoryTape
 from engine.testing.local import setup_weights
 from engine.transport.channel import ChannelOptions
@@ -55,6 +55,7 @@ async def read_while_waiting(parties: Parties, party: int) -> int:
 async def test_what_is_read_ahead_does_not_grow_with_the_tape(party: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shallow, longer = deep(1), deep(8)
     budget = shallow.plan.tape_bytes[party] // 10
+    monkeypatch.setattr(module, "PREPARE_BYTES", budget)
     monkeypatch.setattr(module, "PREFETCH_BYTES", budget)
     monkeypatch.setattr(module_pieces, "BLOCK_BYTES", budget // 10)
     taken = [await read_while_waiting(parties, party) for parties in (shallow, longer)]
@@ -65,9 +66,16 @@ async def test_what_is_read_ahead_does_not_grow_with_the_tape(party: int, monkey
     assert 0 < taken[0] <= max(budget, largest) + embedding.tape[party]
 
 
-async def test_a_tape_within_the_budget_is_read_ahead_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tape_within_the_budget_is_read_in_the_prepare_phase() -> None:
     parties = deep(1)
-    assert parties.plan.tape_bytes[1] < module.PREFETCH_BYTES
+    tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
+    await asyncio.gather(*(parties.executor(p, ends[p], tapes[p]).prepare() for p in (0, 1)))
+    assert [tape._at for tape in tapes] == list(parties.plan.tape_bytes)
+
+
+async def test_a_tape_within_the_budget_is_read_ahead_whole() -> None:
+    parties = deep(1)
+    assert parties.plan.tape_bytes[1] < module.PREPARE_BYTES
     assert await read_while_waiting(parties, 1) == parties.plan.tape_bytes[1]
 
 
@@ -82,11 +90,11 @@ async def test_the_shelf_holds_no_more_than_its_budget_and_keeps_the_order(seed:
         assert held == 0 or held + size <= budget, "a block beyond the budget may stand there alone"
         return np.full(size, number % 256, np.uint8)
 
-    shelf = _Shelf(iter(enumerate(sizes)), read, budget)
+    shelf = Shelf(iter(enumerate(sizes)), read)
 
     async def fill() -> None:
         nonlocal ahead
-        while await shelf.room():
+        while await shelf.room(budget):
             await asyncio.to_thread(shelf.fetch)
             ahead += 1
             await asyncio.sleep(random.choice([0, 1]))
@@ -96,7 +104,7 @@ async def test_the_shelf_holds_no_more_than_its_budget_and_keeps_the_order(seed:
             await asyncio.sleep(random.choice([0, 1, 2]))
             cut = random.randint(0, size - 1)
             for count in (size - cut, cut):
-                piece = await asyncio.to_thread(shelf.take, count) if count else _EMPTY
+                piece = await asyncio.to_thread(shelf.take, count) if count else EMPTY
                 assert piece.size == count and (piece == number % 256).all()
 
     await asyncio.gather(fill(), drain())
@@ -106,14 +114,14 @@ async def test_the_shelf_holds_no_more_than_its_budget_and_keeps_the_order(seed:
 
 
 async def test_a_block_that_is_not_there_yet_is_read_by_who_needs_it() -> None:
-    shelf = _Shelf(iter([(0, 10), (1, 20)]), lambda call, size: np.full(size, call, np.uint8), 100)
+    shelf = Shelf(iter([(0, 10), (1, 20)]), lambda call, size: np.full(size, call, np.uint8))
     assert (await asyncio.to_thread(shelf.take, 6)).tolist() == [0] * 6
     with pytest.raises(LocalError, match="in other pieces than planned"):
         shelf.take(5)
     assert shelf.take(4).tolist() == [0] * 4
     shelf.fetch(if_empty=True)
     shelf.fetch(if_empty=True)
-    assert shelf.take(20).tolist() == [1] * 20 and not await shelf.room()
+    assert shelf.take(20).tolist() == [1] * 20 and not await shelf.room(100)
 
 
 @pytest.mark.parametrize("party", [0, 1])
@@ -121,6 +129,7 @@ async def test_a_tape_that_fails_in_the_middle_ends_the_run_in_its_error(
     party: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module_pieces, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(module, "PREPARE_BYTES", 1)
     parties = deep(1)
     tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
     executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]

@@ -64,7 +64,7 @@ class Actor:
     def run(self) -> Process:
         """Prepare, agree that the online phase begins, and go online."""
         with self.side.timeline.phase("prepare"):
-            yield from self._together(self._prepare(), self._send("prepare"), self._receive(True))
+            yield from self._together(self._prepare(), self._tape.fill(), self._send("prepare"), self._receive(True))
             yield from self._agree()
         self._mark()
         with self.side.timeline.phase("online"):

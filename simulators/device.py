@@ -24,18 +24,23 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """costs: seconds for a unit of each feature of simulators/work.py. prefetch: (seconds a chunk, seconds a byte) of
-    tape. frames: for each transport (seconds a frame, seconds a byte) at either end. late: seconds by which a timer of
-    a real event loop fires late, on average. deal: seconds a byte of both tapes. cores: of the machine; workers: the
-    kernels' threads in a party."""
+    """What work takes on a machine, in seconds.
+
+    costs: for a unit of each feature of simulators/work.py. prefetch: (a block, a byte) of tape. frames: for each
+    transport (a frame, a byte) at either end. wake: from the arrival of what was waited for until a process acts on it;
+    late: until a timer of the delayed channel fires. deal: a byte of both tapes. cores: how many times the work of one
+    process the machine does when all processors are busy, which is less than their number where they share caches or
+    pipelines; workers: the kernels' threads in a party.
+    """
 
     name: str
     costs: Mapping[str, float] = field(repr=False)
     prefetch: tuple[float, float] = (0.0, 0.0)
     frames: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    wake: float = 0.0
     late: float = 0.0
     deal: float = 0.0
-    cores: int = 2
+    cores: float = 2.0
     workers: int = 1
     kernels: str = ""
     about: str = ""
@@ -65,7 +70,17 @@ class Device:
         """The same, with work that takes no time: what the network alone would take."""
         nothing = dict.fromkeys(self.costs, 0.0)
         frames = dict.fromkeys(self.frames, (0.0, 0.0))
-        return replace(self, costs=nothing, prefetch=(0.0, 0.0), frames=frames, deal=0.0)
+        return replace(self, costs=nothing, prefetch=(0.0, 0.0), frames=frames, wake=0.0, late=0.0, deal=0.0)
+
+    def scaled(self, factor: float) -> Device:
+        """The same, with work that takes `factor` times as long."""
+
+        def both(line: tuple[float, float]) -> tuple[float, float]:
+            return line[0] * factor, line[1] * factor
+
+        costs = {name: seconds * factor for name, seconds in self.costs.items()}
+        frames = {name: both(line) for name, line in self.frames.items()}
+        return replace(self, costs=costs, prefetch=both(self.prefetch), frames=frames)
 
     def as_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -102,10 +117,10 @@ def _device(data: dict[str, Any], where: str) -> Device:
         data["costs"] = {str(k): _seconds(v) for k, v in data["costs"].items()}
         data["frames"] = {str(k): _both(v) for k, v in data["frames"].items()}
         data["prefetch"] = _both(data["prefetch"])
-        data["late"], data["deal"] = _seconds(data["late"]), _seconds(data["deal"])
-        for name in ("cores", "workers"):
-            if type(data[name]) is not int or not 1 <= data[name] <= 4096:
-                raise ValueError
+        data |= {name: _seconds(data[name]) for name in ("wake", "late", "deal")}
+        data["cores"] = _seconds(data["cores"])
+        if not 0 < data["cores"] <= 4096 or type(data["workers"]) is not int or not 1 <= data["workers"] <= 4096:
+            raise ValueError
         return Device(**data)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{where} is a device with impossible or missing numbers: run `roundelay calibrate`") from None

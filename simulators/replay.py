@@ -87,7 +87,7 @@ def predict(
     events = Events()
     processors, pricing = Processors(events, cores), Pricing(plan, device, transport)
     actors = [Actor(events, processors, pricing, p, overlap) for p in (0, 1)]
-    late = device.late if emulated else 0.0
+    late = device.wake + (device.late if emulated else 0.0)
     for p, link in enumerate(network.links(seed)):
         actors[p].outward = Wire(events, LinkModel(link), late, actors[1 - p].deliver)
     for actor in actors:

@@ -30,7 +30,7 @@ class Message:
 
 class Wire:
     """As engine/transport/wan.py: messages queue for the wire, and come out when the model says that they have arrived,
-    `late` seconds after it where a timer had to be waited for."""
+    `late` seconds after it where they had to be waited for."""
 
     def __init__(self, events: Events, model: LinkModel, late: float, deliver: Callable[[Message], None]) -> None:
         self.model, self.changed = model, Signal()

@@ -6,9 +6,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from engine.bench.companion import parallel
 from engine.bench.fit import Fitted, Sample, fit, fitted
+from engine.bench.inplace import in_place
 from engine.bench.lanes import Line, frame_costs, lateness, prefetch_costs, step_cost
 from engine.bench.lockstep import Lockstep
 from engine.bench.samples import sample_plans, small_plan
@@ -37,16 +40,19 @@ def calibrate(
     """Measure this machine with kernels on `workers` threads. Of every piece of work the least of `runs` times counts:
     processor time on one thread, wall-clock time on several."""
     kernels = get_kernels(workers=workers)
-    samples, deal = _pieces(kernels, time.thread_time if workers == 1 else time.perf_counter, runs, progress)
+    clock = time.thread_time if workers == 1 else time.perf_counter
+    with ThreadPoolExecutor(1, "evaluate") as thread:  # as in a run: a thread's memory is not the main thread's
+        samples, deal = thread.submit(_pieces, kernels, clock, runs, progress).result()
     costs = fit(samples)
     frames: dict[str, Line] = {t: frame_costs(t) for t in TRANSPORTS if t in transport_names()}
     costs["step"] = step_cost(
         small_plan(), kernels, frames["memory"], lambda s: sum(costs[k] * v for k, v in s.work.items())
     )
-    device = Device(
-        name, costs, prefetch_costs(), frames, lateness(), deal, _cores(), workers, kernels.name, _about()
+    cores = parallel(_cores(), workers)
+    pieces = Device(
+        name, costs, prefetch_costs(), frames, 0.0, lateness(), deal, cores, workers, kernels.name, _about()
     )  # fmt: skip
-    return Calibration(device, tuple(fitted(samples, costs)))
+    return Calibration(in_place(pieces), tuple(fitted(samples, costs)))
 
 
 def _pieces(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,17 +21,18 @@ from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.scheduler.steps import steps
-from engine.tape import MemoryTape, TapeHeader
+from engine.tape import FileTapeWriter, MemoryTape, TapeHeader, TapeReader
 from engine.testing.local import setup_weights
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.loop import run
 from engine.transport.memory import memory_pair
 from engine.transport.registry import open_transport
+from engine.transport.sleep import precise_sleep
 
 __all__ = ["frame_costs", "lateness", "prefetch_costs", "step_cost"]
 
 Line = tuple[float, float]
-LARGE, SMALL = 1 << 20, 64
+LARGE, SMALL, BLOCKS = 1 << 20, 64, 64
 REPEATS = 3
 
 
@@ -57,8 +59,8 @@ async def _frame_costs(transport: str) -> Line:
                 links = (Link(near), Link(far))
                 for link in links:
                     link.allow(LARGE)
-                small = min([await _frame_seconds(links, SMALL, 256) for _ in range(REPEATS)])
-                large = min([await _frame_seconds(links, LARGE, 32) for _ in range(REPEATS)])
+                small = min([await _frame_seconds(links, SMALL, 100) for _ in range(REPEATS)])
+                large = min([await _frame_seconds(links, LARGE, 12) for _ in range(REPEATS)])
     return _line(small, large)
 
 
@@ -73,17 +75,15 @@ def _options(transport: str, folder: Path) -> tuple[ChannelOptions, ChannelOptio
 
 
 async def _frame_seconds(links: tuple[Link, Link], size: int, count: int) -> float:
+    """Of one end, for a frame; each waits for the one before, as those of a round do."""
     payload = bytes(size)
 
-    async def send() -> None:
+    async def one_by_one() -> None:
         for i in range(count):
-            await links[0].data("bulk", 1, i, payload)
+            await asyncio.gather(links[0].data("bulk", 1, i, payload), links[1].opening("a frame", 1, i, size))
+            await asyncio.gather(links[1].data("bulk", 1, i, payload), links[0].opening("a frame", 1, i, size))
 
-    async def take() -> None:
-        for i in range(count):
-            await links[1].opening("a frame", 1, i, size)
-
-    return await _used(lambda: asyncio.gather(send(), take())) / (2 * count)
+    return await _used(one_by_one) / (4 * count)
 
 
 async def _used(work: Callable[[], Awaitable[object]]) -> float:
@@ -95,20 +95,29 @@ async def _used(work: Callable[[], Awaitable[object]]) -> float:
 
 # ---------------------------------------------------------------------- tape
 def prefetch_costs() -> Line:
-    """Processor seconds that bring a piece of tape from the page cache into an array of its own, and a byte of it."""
+    """Processor seconds that bring a block of tape into memory, by way of a thread as the executor does it, and a byte
+    of it, verified."""
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "tape"
-        path.write_bytes(bytes(32 * LARGE))
-        with open(path, "rb") as file:
-            return _line(*(min(_read_seconds(file, size) for _ in range(REPEATS)) for size in (SMALL, LARGE)))
+        header = TapeHeader(0, bytes(32), TAPE, SEEDS[0], BLOCKS * (SMALL + LARGE))
+        writer = FileTapeWriter(Path(folder) / "tape", header)
+        for _ in range(BLOCKS):
+            writer.write(np.zeros(SMALL + LARGE, np.uint8))
+        path = writer.finish()
+        return _line(*min(run(_read_seconds(path)) for _ in range(REPEATS)))
 
 
-def _read_seconds(file: object, size: int) -> float:
-    file.seek(0)  # type: ignore[attr-defined]
-    start = time.thread_time()
-    for _ in range(32):
-        file.readinto(np.empty(size, np.uint8).data)  # type: ignore[attr-defined]
-    return (time.thread_time() - start) / 32
+async def _read_seconds(path: Path) -> Line:
+    """For a small and for a large block."""
+    reader, loop = TapeReader.open(path, 0), asyncio.get_running_loop()
+
+    async def blocks(size: int) -> None:
+        for _ in range(BLOCKS):
+            await loop.run_in_executor(pool, reader.read, size)
+
+    with ThreadPoolExecutor(1) as pool:
+        times = [await _used(lambda size=size: blocks(size)) / BLOCKS for size in (SMALL, LARGE)]  # type: ignore[misc]
+    reader.close()
+    return times[0], times[1]
 
 
 # ---------------------------------------------------------------------- steps
@@ -147,7 +156,7 @@ def _messages(channels: tuple[Channel, Channel]) -> int:
 
 # ---------------------------------------------------------------------- timers
 def lateness() -> float:
-    """By how much a timer of the event loop fires late, on median: loops round to a millisecond."""
+    """By how much a timer as the delayed channel uses it fires late, on median."""
     return run(_lateness())
 
 
@@ -155,6 +164,6 @@ async def _lateness() -> float:
     loop, late = asyncio.get_running_loop(), []
     for i in range(40):
         due = loop.time() + 2e-3 + i * 1.3e-4
-        await asyncio.sleep(due - loop.time())
+        await precise_sleep(due - loop.time())
         late.append(loop.time() - due)
     return max(median(late), 0.0)

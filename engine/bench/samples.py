@@ -21,7 +21,7 @@ from engine.testing.registry import gates
 from engine.testing.traced import trace
 from engine.wires import Masked, magnitude
 
-__all__ = ["sample_plans", "small_plan"]
+__all__ = ["busy_plan", "sample_plans", "small_plan"]
 
 
 def sample_plans() -> Iterator[Plan]:
@@ -86,3 +86,8 @@ def small_plan() -> Plan:
     shape = replace(SHAPES["bert-tiny"], layers=1, hidden=16, heads=2, intermediate=24, max_positions=8)
     program = bert(shape, default_ranges(shape), (2,), owner="public", embedding=False, head="mean")
     return Plan(program)
+
+
+def busy_plan() -> Plan:
+    """Work of every kind, in proportion, that takes a tenth of a second."""
+    return Plan(_encoder("bert-base", 48, 1))

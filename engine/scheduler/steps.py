@@ -30,6 +30,8 @@ class Step:
 def steps(s: Segment, party: int) -> tuple[Step, ...]:
     """The online steps of a party, in plan order."""
     needed, graph = _needed(s, party), s.graph
+    # A receiver adds its own share when the other's arrives, whoever else the share is revealed to before.
+    kept = {i for n in graph if n.op == "reveal" and n["to"] == party for i in n.inputs}
     out: list[Step] = []
     opened: set[int] = set()
     batch: list[int] = []
@@ -40,9 +42,7 @@ def steps(s: Segment, party: int) -> tuple[Step, ...]:
             batch += [index] if index in needed else []
         elif not node.opening and index in needed:
             batch.append(index)
-        receives = node.op == "reveal" and node["to"] == party
-        if not receives:  # a receiver adds its own share when the other's arrives
-            dying += [i for i in node.inputs if s.last_use.get(i) == position]
+        dying += [i for i in node.inputs if s.last_use.get(i) == position and i not in kept]
         if node.opening and party in s.opening_of[index].senders:
             out.append(_step(graph, batch, dying, index, opened))
             batch, dying = [], []

@@ -118,7 +118,7 @@ class _Session:
         processors = Processors(asyncio.get_running_loop(), self.cores)
         pricing = Pricing(self.plan, self.device, self.transport)
         ends, links = memory_pair(ChannelOptions(deadline=FOREVER)), self.network.links(self.seed[0])
-        channels = [_Charged(WanChannel(ends[p], links[p]), processors, pricing) for p in (0, 1)]
+        channels = [_Charged(WanChannel(ends[p], links[p], sleep=self._sleep), processors, pricing) for p in (0, 1)]
         readers = [TapeReader.open(tapes[p], p, self.plan.digest) for p in (0, 1)]
         sides = [self._executor(p, channels[p], readers[p], setup, processors, pricing) for p in (0, 1)]
         sides[0].progress = progress
@@ -130,6 +130,10 @@ class _Session:
                 await channel.aclose()
                 reader.close()
         return self._result(sides, running[0].result())
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until a message is in and its receiver awake."""
+        await asyncio.sleep(seconds + self.device.wake)
 
     def _executor(
         self, p: int, channel: Channel, tape: TapeReader, setup: Setup, processors: Processors, pricing: Pricing
@@ -198,22 +202,23 @@ class _ChargedExecutor(Executor):
         steps = {id(s): pricing.steps(s, self.party) for s in self.plan.program.segments}
         self._priced = {(s, priced.step): priced for s, found in steps.items() for priced in found}
 
-    async def online(self) -> Integers:
-        reading = _finished(self._tape_lane.prefetch())
-        outputs = await super().online()
-        await reading
-        self.timeline.events[:] = [e for e in self.timeline.events if e.lane != "prefetch" or e.stop > e.start]
-        return outputs
+    async def _fill(self) -> None:
+        filled = _finished(self._tape_lane.fill())
+        await super()._fill()
+        await filled
+
+    async def _prefetch(self) -> None:
+        read = _finished(self._tape_lane.prefetch())
+        await super()._prefetch()
+        await read
 
     async def _on(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *args: Any) -> Any:
         """The one place where an executor hands work to a thread."""
-        if pool is self._disk:
-            return await super()._on(pool, work, *args)
-        known = len(self.timeline.events)
-        start = self.timeline.clock()
+        start, known = self.timeline.clock(), len(self.timeline.events)
         result = await super()._on(pool, work, *args)
-        del self.timeline.events[known:]
-        await self._charged(start, *args)
+        del self.timeline.events[known:]  # of no duration: the clock stood still
+        if args and isinstance(args[0], PartyCall):
+            await self._charged(start, *args)
         return result
 
     async def _charged(self, start: float, state: PartyCall, what: Step | int, *_: Any) -> None:

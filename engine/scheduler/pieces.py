@@ -16,18 +16,20 @@ from engine.scheduler.plan import Plan, Segment
 
 __all__ = ["BLOCK_BYTES", "SLICE_BYTES", "tape_blocks", "tape_pieces", "tape_slices"]
 
-SLICE_BYTES = 1 << 20
-"""A slice is the largest power of two of keys that takes no more than this."""
-MOST_KEYS = 1 << 16
-LEAST_KEYS = 1 << 8
-"""A call of a kernel costs as much as some hundred keys."""
-BLOCK_BYTES = 1 << 21
+SLICE_BYTES = 1 << 22
+"""About what a slice takes: it stays in a cache from being read to being evaluated, and many times what a call of a
+kernel costs."""
+MOST_KEYS, LEAST_KEYS = 1 << 16, 1 << 10
+UNEVEN = 64
+"""Keys beyond a power of two. Levels that lie a multiple of 64 KiB apart fall into the same few sets of a cache, and
+walks of 24 levels or more then take up to twice as long (docs/decisions/0012-tapes-in-slices.md)."""
+BLOCK_BYTES = 1 << 22
 """What is read at a time."""
 
 
 def tape_slices(n: int, key_bytes: int) -> list[tuple[int, int]]:
-    """(start, stop) of the slices of n keys. None crosses a block of the key derivation (2^16 keys)."""
-    step = min(max(1 << (SLICE_BYTES // key_bytes or 1).bit_length() - 1, LEAST_KEYS), MOST_KEYS)
+    """(start, stop) of the slices of n keys."""
+    step = min(max(1 << (SLICE_BYTES // key_bytes or 1).bit_length() - 1, LEAST_KEYS), MOST_KEYS) + UNEVEN
     return [(a, min(a + step, n)) for a in range(0, n, step)]
 
 

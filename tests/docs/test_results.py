@@ -163,9 +163,11 @@ def test_the_fields_of_a_demo() -> None:
 
 
 def test_the_tape_of_a_file_has_a_header_and_a_checksum() -> None:
-    from engine.tape import HEADER_BYTES, TRAILER_BYTES
+    from engine.tape import CHUNK, file_bytes
 
-    assert f"a file has {HEADER_BYTES + TRAILER_BYTES} bytes more" in PAGE
+    tag = file_bytes(1) - file_bytes(0) - 1
+    assert file_bytes(CHUNK) - file_bytes(CHUNK - 1) == 1 and file_bytes(CHUNK + 1) - file_bytes(CHUNK) == 1 + tag
+    assert f"a file has {file_bytes(0)} bytes more, and {tag} for each {CHUNK >> 10} KiB of the body" in PAGE
 
 
 def test_the_exit_codes_of_errors() -> None:

@@ -19,7 +19,7 @@ from engine.models.checkpoint import random_checkpoint
 from engine.models.compiled import PublicModel
 from engine.scheduler import executor as module
 from engine.scheduler import pieces as module_pieces
-from engine.scheduler.pieces import LEAST_KEYS, SLICE_BYTES, tape_blocks, tape_pieces, tape_slices
+from engine.scheduler.pieces import LEAST_KEYS, SLICE_BYTES, UNEVEN, tape_blocks, tape_pieces, tape_slices
 from engine.scheduler.plan import Plan
 from engine.scheduler.shelf import EMPTY, Shelf
 from engine.tape import MemoryTape
@@ -186,8 +186,14 @@ def _placed(plan: Plan, party: int, blocks: list[int]) -> Iterator[tuple[int, in
 
 @pytest.mark.parametrize("n", [1, 255, 65536, 65537, 200000])
 @pytest.mark.parametrize("key", [16, 64, 928, 4096, 1 << 21])
-def test_slices_cover_all_keys_and_cross_no_block_of_key_derivation(n: int, key: int) -> None:
+def test_slices_cover_all_keys_in_bounded_memory(n: int, key: int) -> None:
     slices = tape_slices(n, key)
     assert [a for a, _ in slices] == [0, *(b for _, b in slices[:-1])] and slices[-1][1] == n
-    assert all(a >> 16 == (b - 1) >> 16 for a, b in slices)
-    assert all((b - a) * key <= max(SLICE_BYTES, LEAST_KEYS * key) for a, b in slices)
+    assert all((b - a) * key <= max(SLICE_BYTES, LEAST_KEYS * key) + UNEVEN * key for a, b in slices)
+
+
+def test_levels_of_a_slice_do_not_share_sets_of_a_cache() -> None:
+    """Where there are several slices, so that a slice is large."""
+    for key in range(16, 1040, 16):
+        slices = tape_slices(1 << 20, key)
+        assert {(b - a) * 16 % (1 << 12) for a, b in slices[:-1]} == {1 << 10}

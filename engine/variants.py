@@ -16,6 +16,8 @@
                 opened       the factor of a row is lifted and opened first: a round more, fewer coefficients for every
                              element
     frame       bytes at which large openings are cut: what is evaluated, packed and sent at the same time
+    bands       bands of rows that flow through a block's rounds on their own: one is evaluated while another's openings
+                are under way, and products with weights read the weights once for each
 
 docs/protocols.md, section 7, says which round of a block each removes.
 """
@@ -29,7 +31,7 @@ from itertools import product
 
 from engine.errors import InputError
 
-__all__ = ["DEFAULT", "FEWEST_ROUNDS", "FRAMES", "NAMED", "OPTIONS", "Variants", "combinations", "parse"]
+__all__ = ["BANDS", "DEFAULT", "FEWEST_ROUNDS", "FRAMES", "NAMED", "OPTIONS", "Variants", "combinations", "parse"]
 
 OPTIONS: dict[str, tuple[str, ...]] = {
     "maximum": ("histogram", "direct", "tournament"),
@@ -42,6 +44,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 """Defaults first."""
 FRAMES = (1 << 20, 1 << 18, 1 << 16)
 LARGEST_FRAME = 1 << 24
+BANDS = (1, 2, 3, 4)
+MOST_BANDS = 64
+NUMBERS = {"frame": "bytes", "bands": "bands"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Variants:
     scores: str = "after"
     scaling: str = "merged"
     frame: int = FRAMES[0]
+    bands: int = BANDS[0]
 
     def __post_init__(self) -> None:
         for kind, known in OPTIONS.items():
@@ -62,6 +68,8 @@ class Variants:
                 raise InputError(f"no variant {kind}={getattr(self, kind)}: one of {', '.join(known)}")
         if type(self.frame) is not int or not 1 << 12 <= self.frame <= LARGEST_FRAME or self.frame & self.frame - 1:
             raise InputError(f"a frame holds a power of two from 4096 to {LARGEST_FRAME} bytes, not {self.frame}")
+        if type(self.bands) is not int or not 1 <= self.bands <= MOST_BANDS:
+            raise InputError(f"rows go in 1 to {MOST_BANDS} bands, not in {self.bands}")
 
     def __str__(self) -> str:
         """What differs from the defaults, as `parse` reads it; 'default' where nothing does."""
@@ -84,14 +92,15 @@ def parse(text: str) -> Variants:
         if not equals or kind in chosen:
             known = ", ".join(NAMED)
             raise InputError(f"variants {text!r}: {item!r} is no kind=variant of its own (or one of {known})")
-        if kind not in OPTIONS and kind != "frame":
-            near = " or ".join(get_close_matches(kind, [*OPTIONS, "frame"]) or [*OPTIONS, "frame"])
+        if kind not in OPTIONS and kind not in NUMBERS:
+            near = " or ".join(get_close_matches(kind, [*OPTIONS, *NUMBERS]) or [*OPTIONS, *NUMBERS])
             raise InputError(f"variants {text!r}: unknown kind {kind!r}; did you mean {near}?")
         chosen[kind] = value
-    frame = chosen.pop("frame", str(FRAMES[0]))
-    if not frame.isdecimal():
-        raise InputError(f"variants {text!r}: frame {frame!r} is no number of bytes")
-    return Variants(**chosen, frame=int(frame))
+    numbers = {kind: chosen.pop(kind) for kind in NUMBERS if kind in chosen}
+    for kind, value in numbers.items():
+        if not value.isdecimal():
+            raise InputError(f"variants {text!r}: {kind} {value!r} is no number of {NUMBERS[kind]}")
+    return Variants(**chosen, **{kind: int(value) for kind, value in numbers.items()})  # type: ignore[arg-type]
 
 
 def combinations() -> Iterator[Variants]:

@@ -7,10 +7,13 @@ spread like activations of a trained model; widths are those that calibrated enc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from engine.bench.workload import Array, Workload
+from engine.errors import InputError
 from engine.gates.fss import at_least
 from engine.gates.gelu import gelu
 from engine.gates.matmul import matmul, weight
@@ -22,7 +25,8 @@ from engine.graph import Graph, WireType
 from engine.models.activations import activation
 from engine.parameters import Small, small_integers
 from engine.scheduler.plan import Call, Program, segment
-from engine.wires import Bit, Masked, magnitude
+from engine.variants import DEFAULT, Variants
+from engine.wires import Bit, Masked, concat, magnitude
 
 __all__ = ["compare_load", "gelu_load", "layer_norm_load", "matmul_load", "relu_load", "softmax_load"]
 
@@ -31,16 +35,29 @@ WIDE = 44
 """Ring of an activation on its way into a linear layer: a residual of 2^6 at scale 24, D = 768."""
 
 
-def gate_program(kind: WireType, gate: Gate) -> Program:
-    """Calls input, gate and reveal."""
+def gate_program(kind: WireType, gate: Gate, variants: Variants = DEFAULT) -> Program:
+    """Calls input, gate and reveal. The gate works on as many bands of rows as the variants say. Raises InputError for
+    any other variant than bands and frames: they are those of models."""
+    if variants != Variants(frame=variants.frame, bands=variants.bands):
+        raise InputError(f"a gate alone has bands=N and frame=N as its variants, not {variants}")
     first = Graph("input")
     first.outputs = (first.add("input", (), kind, owner=0, name="x"),)
     middle = Graph("gate")
-    y = gate(Masked(middle, middle.add("wire", (), kind)))
+    y = in_bands(Masked(middle, middle.add("wire", (), kind)), gate, variants.bands)
     middle.outputs = (y.index,)
     graphs = (first, middle, _reveal(y))
     calls = (Call(0, "input"), Call(1, "gate", "", ((0, 0),)), Call(2, "reveal", "", ((1, 0),)))
-    return Program(tuple(segment(g) for g in graphs), calls)
+    return Program(tuple(segment(g) for g in graphs), calls, variants)
+
+
+def in_bands(x: Masked, gate: Gate, bands: int) -> Masked | Bit:
+    """The gate on each band of rows by itself, so that one is evaluated while another's openings are under way."""
+    bands = min(bands, x.shape[0])
+    if bands == 1:
+        return gate(x)
+    cuts = [x.shape[0] * i // bands for i in range(bands + 1)]
+    parts: list[Any] = [gate(x.slice(0, a, b)) for a, b in pairwise(cuts)]
+    return concat(parts)  # type: ignore[no-any-return]
 
 
 def _reveal(y: Masked | Bit) -> Graph:
@@ -53,47 +70,59 @@ def _reveal(y: Masked | Bit) -> Graph:
 
 def gate_load(
     name: str, what: str, kind: WireType, gate: Gate, x: Array, reference: Callable[[Array], Array],
-    weights: Mapping[str, Small] | None = None,
+    weights: Mapping[str, Small] | None = None, variants: Variants = DEFAULT,
 ) -> Workload:  # fmt: skip
     """A workload on real inputs x, which are rounded to the wire's scale first; the reference sees them rounded."""
     integers = np.rint(np.asarray(x) * 2.0**kind.scale).astype(np.int64)
     y = np.asarray(reference(integers / 2.0**kind.scale), np.float64)
-    return Workload(name, what, gate_program(kind, gate), ("gate",), {"x": integers}, dict(weights or {}), {"y": y})
+    return Workload(
+        name, what, gate_program(kind, gate, variants), ("gate",), {"x": integers}, dict(weights or {}), {"y": y}
+    )
 
 
 def _rng(size: int) -> np.random.Generator:
     return np.random.default_rng(size)
 
 
-def compare_load(name: str, n: int) -> Workload:
+def compare_load(name: str, n: int, variants: Variants = DEFAULT) -> Workload:
     """[x >= 0] of n values of 64 bits, to an opened (masked) bit."""
     x = _rng(n).integers(-(1 << 62) + 1, 1 << 62, n)
     kind = WireType("masked", (n,), 64, 0, (1 << 62) - 1)
-    program = gate_program(kind, lambda v: at_least(v, 0).open())
+    program = gate_program(kind, lambda v: at_least(v, 0).open(), variants)
     what = f"{n:,} comparisons of 64-bit values, to an opened bit"
     return Workload(name, what, program, ("gate",), {"x": x}, {}, {"y": (x >= 0).astype(np.float64)})
 
 
-def relu_load(name: str, n: int) -> Workload:
+def relu_load(name: str, n: int, variants: Variants = DEFAULT) -> Workload:
     kind = WireType("masked", (n,), 19, 12, magnitude(5 + 12))
     what = f"ReLU of {n:,} values of scale 12 in 19 bits, opened in {WIDE}"
-    return gate_load(name, what, kind, lambda x: relu(x, WIDE).open(), _rng(n).normal(0, 1.5, n), activation("relu"))
+    return gate_load(
+        name,
+        what,
+        kind,
+        lambda x: relu(x, WIDE).open(),
+        _rng(n).normal(0, 1.5, n),
+        activation("relu"),
+        variants=variants,
+    )
 
 
-def gelu_load(name: str, n: int) -> Workload:
+def gelu_load(name: str, n: int, variants: Variants = DEFAULT) -> Workload:
     kind = WireType("masked", (n,), 31, 24, magnitude(5 + 24))
     what = f"GELU of {n:,} values of scale 24 in 31 bits, opened in {WIDE + 12}"
     x = np.clip(_rng(n).normal(0, 1.5, n), -20, 20)
-    return gate_load(name, what, kind, lambda v: gelu(v, WIDE + 12).open().truncate(12), x, activation("gelu"))
+    return gate_load(
+        name, what, kind, lambda v: gelu(v, WIDE + 12).open().truncate(12), x, activation("gelu"), variants=variants
+    )
 
 
-def softmax_load(name: str, rows: int, length: int) -> Workload:
+def softmax_load(name: str, rows: int, length: int, variants: Variants = DEFAULT) -> Workload:
     """Scores spread over some 12 nats in a row."""
     at = SoftmaxRange(score=5, spread=6)
     kind = WireType("masked", (rows, length), at.score_ring, 20, at.score_bound)
     what = f"softmax of {rows} rows of {length} scores in {at.score_ring} bits, opened"
     x = np.clip(_rng(rows * length).normal(0, 2.2, (rows, length)), -14, 14)
-    return gate_load(name, what, kind, lambda v: softmax(v, at, 44).open(), x, _softmax)
+    return gate_load(name, what, kind, lambda v: softmax(v, at, 44).open(), x, _softmax, variants=variants)
 
 
 def _softmax(x: Array) -> Array:
@@ -102,7 +131,7 @@ def _softmax(x: Array) -> Array:
     return y
 
 
-def layer_norm_load(name: str, rows: int, width: int) -> Workload:
+def layer_norm_load(name: str, rows: int, width: int, variants: Variants = DEFAULT) -> Workload:
     """From a share of the residual, whose opening is the first of the gate's rounds, to the opened n."""
     log_width = (width - 1).bit_length()
     ring = 4 + 24 + log_width + 2
@@ -111,7 +140,7 @@ def layer_norm_load(name: str, rows: int, width: int) -> Workload:
     what = f"LayerNorm of {rows} rows of {width}, residuals at scale 24 in {ring} bits"
     rng = _rng(rows * width)
     x = rng.normal(0, 1, (rows, width)) * rng.uniform(0.5, 2, (rows, 1))
-    return gate_load(name, what, kind, lambda v: layer_norm(v.as_share(), at, 1e-12), x, _layer_norm)
+    return gate_load(name, what, kind, lambda v: layer_norm(v.as_share(), at, 1e-12), x, _layer_norm, variants=variants)
 
 
 def _layer_norm(y: Array) -> Array:
@@ -120,7 +149,7 @@ def _layer_norm(y: Array) -> Array:
     return n
 
 
-def matmul_load(name: str, rows: int, inner: int, columns: int) -> Workload:
+def matmul_load(name: str, rows: int, inner: int, columns: int, variants: Variants = DEFAULT) -> Workload:
     """Weights of the owner, of 12 fractional bits."""
     rng = _rng(rows * inner)
     w = np.rint(rng.normal(0, inner**-0.5, (inner, columns)) * 2**12).astype(np.int64)
@@ -132,4 +161,4 @@ def matmul_load(name: str, rows: int, inner: int, columns: int) -> Workload:
         return matmul(x, y, magnitude(5 + 24)).open()
 
     x = rng.normal(0, 1, (rows, inner))
-    return gate_load(name, what, kind, gate, x, lambda v: v @ (w / 2.0**12), {"w": small_integers(w)})
+    return gate_load(name, what, kind, gate, x, lambda v: v @ (w / 2.0**12), {"w": small_integers(w)}, variants)

@@ -26,6 +26,7 @@ from engine.models.text import CALIBRATION_TEXTS, DEMO_TEXTS, Tokenizer
 from engine.models.weights import load_model
 from engine.parameters import Small
 from engine.scheduler.plan import Program
+from engine.variants import DEFAULT, Variants
 
 __all__ = ["bert_load", "gpt2_load", "minilm_load", "private"]
 
@@ -33,7 +34,7 @@ VOCAB = 1024
 """Rows of the embedding table of a bare shape: it is not part of what is measured."""
 
 
-def bert_load(name: str, shape: str, tokens: int, layers: int | None = None) -> Workload:
+def bert_load(name: str, shape: str, tokens: int, layers: int | None = None, variants: Variants = DEFAULT) -> Workload:
     """A bare shape on the client's own embedded and normalised tokens, to all its hidden states."""
     full = SHAPES[shape]
     what = replace(full, layers=layers or full.layers, vocab=VOCAB)
@@ -41,7 +42,7 @@ def bert_load(name: str, shape: str, tokens: int, layers: int | None = None) -> 
     checkpoint = random_checkpoint(what, 1)
     ids = np.random.default_rng(tokens).integers(0, VOCAB, tokens)
     n, hidden, ranges = _observed(checkpoint, ids)
-    program = bert(what, calibrated(checkpoint, ranges), (tokens,), embedding=False, head="none")
+    program = bert(what, calibrated(checkpoint, ranges), (tokens,), embedding=False, head="none", variants=variants)
     inputs = {"n": np.rint(n * 2.0**F).astype(np.int64)}
     layout = f"{what.layers} encoder block{'s' * (what.layers > 1)} of {what.hidden}"
     phrase = f"{layout}, {tokens} tokens, seeded weights of the owner"
@@ -68,8 +69,10 @@ def _observed(checkpoint: Checkpoint, ids: np.ndarray[tuple[int], np.dtype[np.in
     return kept["embedding.n"], hidden, ranges
 
 
-def gpt2_load(name: str, tokens: int) -> Workload:
+def gpt2_load(name: str, tokens: int, variants: Variants = DEFAULT) -> Workload:
     """The GPT-2 shape on the client's own embedded tokens, to all its hidden states."""
+    if variants != DEFAULT:
+        raise InputError(f"{name} has no variants: leave out --variants")
     shape = replace(GPT2_SHAPES["gpt2"], vocab=VOCAB)
     check_tokens(name, shape, tokens)
     checkpoint = random_gpt2(shape, 1)
@@ -93,13 +96,13 @@ def private(program: Program, integers: Mapping[str, Small]) -> dict[str, Small]
 
 
 # ---------------------------------------------------------------------- real weights
-def minilm_load(name: str, tokens: int) -> Workload:
+def minilm_load(name: str, tokens: int, variants: Variants = DEFAULT) -> Workload:
     """The installed MiniLM on a text, embedding and pooling included, to the mean of the hidden states."""
     checkpoint = load_model("minilm")
     check_tokens(name, checkpoint.config, tokens, least=3)
     ids = _text_of(Tokenizer(checkpoint), tokens)
     ranges: BertRanges = calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS)))
-    program = bert(checkpoint.config, ranges, (tokens,), head="mean")
+    program = bert(checkpoint.config, ranges, (tokens,), head="mean", variants=variants)
     hot = np.zeros((tokens, checkpoint.config.vocab), np.int64)
     hot[np.arange(tokens), ids] = 1
     pooled = forward(checkpoint, ids).mean(0, keepdims=True)

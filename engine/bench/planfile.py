@@ -9,6 +9,7 @@ from engine.errors import InputError
 from engine.graph import Attr, Graph, Node
 from engine.scheduler.plan import Call, Plan, Program, segment
 from engine.spec import WireType
+from engine.variants import parse
 
 __all__ = ["plan_from_text", "plan_to_text"]
 
@@ -19,7 +20,8 @@ def plan_to_text(plan: Plan) -> str:
     segments = [{"name": s.graph.name, "nodes": [_node(n) for n in s.graph], "outputs": s.graph.outputs}
                 for s in program.segments]  # fmt: skip
     calls = [[c.segment, c.name, c.prefix, c.inputs] for c in program.calls]
-    return json.dumps({"digest": plan.digest.hex(), "segments": segments, "calls": calls})
+    variants = str(program.variants)
+    return json.dumps({"digest": plan.digest.hex(), "segments": segments, "calls": calls, "variants": variants})
 
 
 def plan_from_text(text: str) -> Plan:
@@ -28,7 +30,7 @@ def plan_from_text(text: str) -> Plan:
         data = json.loads(text)
         segments = tuple(segment(_graph(s)) for s in data["segments"])
         calls = tuple(Call(i, name, prefix, _tuples(inputs)) for i, name, prefix, inputs in data["calls"])
-        plan = Plan(Program(segments, calls))
+        plan = Plan(Program(segments, calls, parse(data["variants"])))
         if plan.digest.hex() != data["digest"]:
             raise InputError("the plan in this file is not the one that was written: its digest differs")
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

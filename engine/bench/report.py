@@ -84,7 +84,8 @@ class BenchReport:
         return {
             "workload": self.workload.name, "what": self.workload.what, "counted_calls": list(self.workload.counted),
             **self.job.as_dict(), "runs": len(self.runs), "one_process": self.one_process,
-            "plan": self.plan.digest.hex(), "rounds": first.parties[0]["rounds"],
+            "plan": self.plan.digest.hex(), "variants": str(self.plan.program.variants),
+            "rounds": first.parties[0]["rounds"],
             "rounds_per_layer": [c.rounds for c in by_layer(self.plan) if c.name.startswith("layer")],
             "bytes_sent": first.pair("bytes_sent"), "prepare_bytes": first.pair("prepare_bytes"),
             "setup_bytes": setup_bytes(self.plan), "tape_bytes": first.pair("tape_bytes"),

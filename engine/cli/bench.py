@@ -19,6 +19,7 @@ from engine.cli.common import Output, console, json_option, network_option, prog
 from engine.cli.reporting import Reports, report_options
 from engine.errors import InputError
 from engine.report.recording import Recording, Side, beside
+from engine.variants import parse
 from simulators.profiles import Network
 from simulators.replay import predict
 
@@ -31,6 +32,7 @@ __all__ = ["bench"]
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
 @click.option("--transport", default="zeromq", show_default=True, help="zeromq, tcp, memory, or one of your own.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
+@click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
 @click.option(
@@ -41,8 +43,8 @@ __all__ = ["bench"]
 @json_option
 @text_errors
 def bench(
-    workload: str, runs: int, tokens: int, transport: str, overlap: bool, network: Network | None, check: bool,
-    folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, variants: str, network: Network | None,
+    check: bool, folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
 
@@ -50,7 +52,7 @@ def bench(
     input and output travel is in the totals (docs/benchmarks.md). With --transport memory both parties share one
     process, and so the processor.
     """
-    built = build_workload(workload, tokens)
+    built = build_workload(workload, tokens, parse(variants))
     console.print(f"{built.what} ...", highlight=False)
     job, reports = Job(transport, overlap, network=network), Reports(report, trace)
     with progress("running", "runs") as bar:
@@ -64,8 +66,8 @@ def _foretold(recording: Recording, report: BenchReport) -> Recording:
     """With a prediction beside it, where a network is emulated that one can be made for."""
     if report.job.network is None:
         return recording
-    device = find_device(None)
     try:
+        device = find_device(None)
         told = predict(
             report.plan, report.job.network, device, report.job.overlap, transport=report.job.transport, emulated=True
         )

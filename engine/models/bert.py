@@ -34,7 +34,7 @@ F, W = 12, 12  # scales of activations and of weights
 V_SCALE = 11
 WEIGHT, BIAS = 1 << 24, 1 << 40  # bounds of the integers; what flows on is bounded by calibration
 EMBED = 16  # scale of embeddings
-BAND_ROWS, MOST_BANDS = 32, 1  # rows that a band has at least; bands of a batch at most
+BAND_ROWS = 16  # rows that a band has at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Model:
     @property
     def bands(self) -> tuple[tuple[int, int], ...]:
         """Rows in bands of like size: while a party waits for one band's openings it evaluates another."""
-        count = max(1, min(self.tokens // BAND_ROWS, MOST_BANDS))
+        count = max(1, min(self.tokens // BAND_ROWS, self.variants.bands))
         cuts = [self.tokens * j // count for j in range(count + 1)]
         return tuple(pairwise(cuts))
 

@@ -224,7 +224,7 @@ def test_an_opened_factor_takes_a_round_and_fewer_coefficients(kernels: Kernels)
 def test_names_are_read_as_they_are_written() -> None:
     everything = list(combinations())
     assert everything[0] == DEFAULT and len(everything) == len(set(map(str, everything))) == 144
-    for v in (*everything, FEWEST_ROUNDS, Variants(frame=1 << 16)):
+    for v in (*everything, FEWEST_ROUNDS, Variants(frame=1 << 16), Variants(bands=3)):
         assert parse(str(v)) == v
     assert str(DEFAULT) == "default" and parse("fewest-rounds") == FEWEST_ROUNDS
     assert str(Variants(exp="leaf", frame=1 << 16)) == "exp=leaf,frame=65536"
@@ -236,7 +236,8 @@ def test_names_are_read_as_they_are_written() -> None:
         ("exp=leave", "no variant exp=leave: one of lookup, leaf"), ("fastest", "is no kind=variant of its own"),
         ("maximun=direct", "unknown kind 'maximun'; did you mean maximum"), ("exp=leaf,exp=leaf", "of its own"),
         ("frame=100000", "a frame holds a power of two"), ("frame=64k", "is no number of bytes"), ("", "of its own"),
-        ("frame=33554432", "from 4096 to 16777216"),
+        ("frame=33554432", "from 4096 to 16777216"), ("bands=0", "1 to 64 bands"),
+        ("bands=two", "is no number of bands"),
     ],
 )  # fmt: skip
 def test_what_is_no_variant_is_refused_in_a_sentence(text: str, says: str) -> None:

@@ -6,25 +6,25 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.models import bert as module
 from engine.models.bert import bert
 from engine.models.calibrate import default_ranges
 from engine.models.shapes import SHAPES
 from engine.scheduler.frames import FrameSpec, frames, largest_frame
 from engine.scheduler.plan import Plan, Segment
+from engine.variants import Variants
 
 KINDS = [(p, static) for p in (0, 1) for static in (False, True)]
 
 
-def plan_of(bands: int, monkeypatch: pytest.MonkeyPatch, lengths: tuple[int, ...] = (64,)) -> Plan:
-    monkeypatch.setattr(module, "MOST_BANDS", bands)
+def plan_of(bands: int, lengths: tuple[int, ...] = (64,)) -> Plan:
     shape = SHAPES["bert-tiny"]
-    return Plan(bert(shape, default_ranges(shape), lengths, embedding=False, head="none"))
+    variants = Variants(bands=bands)
+    return Plan(bert(shape, default_ranges(shape), lengths, embedding=False, head="none", variants=variants))
 
 
 @pytest.fixture(params=[1, 2])
-def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    return plan_of(request.param, monkeypatch)
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return plan_of(request.param)
 
 
 @pytest.mark.parametrize(("party", "static"), KINDS)
@@ -79,9 +79,9 @@ def test_messages_travel_together_only_if_they_wait_for_the_same(plan: Plan) -> 
         assert all(s == sources[0] for s in sources)
 
 
-def test_bands_and_sequences_have_frames_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_and_sequences_have_frames_of_their_own() -> None:
     """A band's counts, bits and M leave before the other band's are evaluated: as many frames again."""
-    counts = [sum(1 for _ in frames(plan_of(b, monkeypatch), 0, False)) for b in (1, 2)]
+    counts = [sum(1 for _ in frames(plan_of(b), 0, False)) for b in (1, 2)]
     assert counts[1] > 1.5 * counts[0]
-    alone, both = plan_of(1, monkeypatch, (9,)), plan_of(1, monkeypatch, (9, 9))
+    alone, both = plan_of(1, (9,)), plan_of(1, (9, 9))
     assert sum(1 for _ in frames(both, 0, False)) > sum(1 for _ in frames(alone, 0, False))

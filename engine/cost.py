@@ -13,7 +13,17 @@ from engine.graph import Node
 from engine.kernels.interface import leaf_levels, tree_levels
 from engine.scheduler.plan import Plan, Segment
 
-__all__ = ["Cost", "aes_steps", "by_gate", "by_layer", "node_costs", "plan_cost", "transcript"]
+__all__ = [
+    "Cost",
+    "aes_steps",
+    "by_gate",
+    "by_layer",
+    "leaf_steps",
+    "lookup_steps",
+    "node_costs",
+    "plan_cost",
+    "transcript",
+]
 
 Pair = tuple[int, int]
 
@@ -80,8 +90,13 @@ def aes_steps(node: Node, s: Segment) -> int:
 
 def _walks(q: Node, levels: int) -> int:
     if q.op == "lookup":
-        return _range(len(q.integers("values")) // 128 + 1 + (len(q.integers("values")) % 128 > 1), levels)
+        return lookup_steps(len(q.integers("values")), levels)
     return (levels + 1) * (2 if q.op == "interval" else 1)
+
+
+def lookup_steps(entries: int, levels: int) -> int:
+    """AES calls of one range lookup among leaves of 128 points."""
+    return _range(entries // 128 + 1 + (entries % 128 > 1), levels)
 
 
 def _range(blocks: int, levels: int) -> int:
@@ -91,7 +106,12 @@ def _range(blocks: int, levels: int) -> int:
 
 
 def _leaves(q: Node, points: int, words: int, levels: int) -> int:
-    groups = min(len(q.integers("values")) // (1 << points) + 1, 1 << levels)
+    return leaf_steps(len(q.integers("values")), points, words, levels)
+
+
+def leaf_steps(entries: int, points: int, words: int, levels: int) -> int:
+    """AES calls of one table among arithmetic leaves of 2^points points, each of `words` words."""
+    groups = min(entries // (1 << points) + 1, 1 << levels)
     return groups * ((1 << points) * words // 2 or 1) + _range(groups, levels) - groups
 
 

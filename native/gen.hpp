@@ -7,11 +7,12 @@ namespace roundelay {
 namespace {
 
 // Fills the correction words of W paths and leaves both parties' seeds at the leaf in s0, s1. With D = s0 xor s1, the same at every
-// level, and h_b = H(s_b) xor a s_b: CW = h_0 xor h_1 xor D, and the next seeds are h_0 xor t(s_0) CW and that xor D.
+// level, and h_b = H(s_b) xor a s_b: CW = h_0 xor h_1 xor D, and the next seeds are h_0 xor t(s_0) CW and that xor D. sigma is linear:
+// sigma(s1) = sigma(s0) xor sigma(D), so that only s0 is followed.
 inline void generate_path(
     const Isa::Keys& keys, const u64* root0, const u64* root1, const u64* index, int levels, u64* cw_out, std::ptrdiff_t stride,
     V (&s0)[G], V (&s1)[G]) {
-    V h0[G], h1[G], path[G], delta[G], after[G];
+    V path[G], delta[G], sigma[G], both[G];
     for (int line = 0; line < 2 * W; line += 8) {
         __builtin_prefetch(root0 + AHEAD + line);
         __builtin_prefetch(root1 + AHEAD + line);
@@ -19,21 +20,34 @@ inline void generate_path(
     load_roots(root0, 0, s0);
     load_roots(root1, 1, s1);
     load_path(index, path);
-    for (int g = 0; g < G; ++g) delta[g] = Isa::exclusive_or(s0[g], s1[g]);
+    for (int g = 0; g < G; ++g) {
+        delta[g] = Isa::exclusive_or(s0[g], s1[g]);
+        sigma[g] = Isa::sigma(delta[g]);
+        both[g] = Isa::exclusive_or(sigma[g], delta[g]);
+    }
     for (int i = 0; i < levels; ++i) {
         const V bit = path_bit(i, levels);
         for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(cw_out + i * stride + AHEAD + line, 1);
-        for (int g = 0; g < G; ++g) after[g] = Isa::xor_if(Isa::zero(), Isa::has(path[g], bit), s0[g]);
-        hash(keys, s0, after, h0);
-        for (int g = 0; g < G; ++g) after[g] = Isa::xor_if(Isa::zero(), Isa::has(path[g], bit), s1[g]);
-        hash(keys, s1, after, h1);
-        for (int g = 0; g < G; ++g) {
-            const V cw = Isa::exclusive_or(Isa::exclusive_or(h0[g], h1[g]), delta[g]);
-            Isa::store(cw_out + i * stride + 2 * B * g, cw);
-            s0[g] = Isa::xor_if(h0[g], Isa::odd(s0[g]), cw);
-            s1[g] = Isa::exclusive_or(s0[g], delta[g]);
+        for (int at = 0; at < G; at += C) {
+            V x0[C], x1[C], last0[C], last1[C];
+            for (int g = 0; g < C; ++g) {
+                const V seed = s0[at + g];
+                const Mask a = Isa::has(path[at + g], bit);
+                x0[g] = Isa::sigma(seed);
+                x1[g] = Isa::exclusive_or(x0[g], sigma[at + g]);
+                last0[g] = Isa::xor_if(x0[g], a, seed);
+                last1[g] = Isa::exclusive_or(last0[g], Isa::xor_if(both[at + g], a, delta[at + g]));
+            }
+            Isa::encrypt(keys, x0, last0);  // h_0
+            Isa::encrypt(keys, x1, last1);  // h_1 xor D
+            for (int g = 0; g < C; ++g) {
+                const V cw = Isa::exclusive_or(x0[g], x1[g]);
+                Isa::store(cw_out + i * stride + 2 * B * (at + g), cw);
+                s0[at + g] = Isa::xor_if(x0[g], Isa::odd(s0[at + g]), cw);
+            }
         }
     }
+    for (int g = 0; g < G; ++g) s1[g] = Isa::exclusive_or(s0[g], delta[g]);
 }
 
 // One group of W instances. A shorter one is copied into arrays of W, and its correction words out of one.

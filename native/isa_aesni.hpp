@@ -9,7 +9,7 @@ namespace {
 struct Isa : KeySchedule {
     using V = __m128i;
     using Mask = __m128i;
-    static constexpr int blocks = 1, group = 8;
+    static constexpr int blocks = 1, group = 8, chains = 8;
     static constexpr bool transposes = false;
 
     struct Keys {
@@ -35,7 +35,16 @@ struct Isa : KeySchedule {
     static V count_up(u64 first) { return spread_low(first); }
     static V xor_if(V a, Mask k, V b) { return _mm_xor_si128(a, _mm_and_si128(k, b)); }
     static V add_if(V a, Mask k, V b) { return _mm_add_epi64(a, _mm_and_si128(k, b)); }  // words
-    static V select(Mask k, V yes, V no) { return _mm_blendv_epi8(no, yes, k); }
+    static V all_if(Mask k) { return k; }
+    static V both_of(V a, V b) { return _mm_and_si128(a, b); }
+    static V xor_both(V a, V b, V c) { return _mm_xor_si128(a, _mm_and_si128(b, c)); }  // a xor (b and c)
+    static V choose(V bits, V yes, V no) { return _mm_or_si128(_mm_and_si128(bits, yes), _mm_andnot_si128(bits, no)); }
+    // The bit p of a block, or all bits below it, where both words hold p < 128.
+    static V point(V p) { return _mm_sllv_epi64(_mm_set1_epi64x(1), _mm_sub_epi64(p, _mm_set_epi64x(64, 0))); }
+    static V below(V p) {
+        const V one = _mm_set1_epi64x(1);
+        return _mm_sub_epi64(_mm_sllv_epi64(one, _mm_subs_epu16(p, _mm_set_epi64x(64, 0))), one);
+    }
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
@@ -64,10 +73,9 @@ struct Isa : KeySchedule {
         return _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), place), bit), bit);
     }
 
-    // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
-    using Lanes = __m256i;
+    // The sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
     template <int planes>
-    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
+    static i32 lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
         __m256i sum[planes];
         for (__m256i& s : sum) s = _mm256_setzero_si256();
         for (std::size_t i = 0; i < 2 * chunks; ++i) {
@@ -80,10 +88,7 @@ struct Isa : KeySchedule {
             }
         }
         for (int p = planes - 1; p > 0; --p) sum[p - 1] = _mm256_add_epi32(sum[p - 1], _mm256_slli_epi32(sum[p], 8));
-        return sum[0];
-    }
-    static void totals(const Lanes* lanes, i32* out) {
-        for (int i = 0; i < blocks * group; ++i) out[i] = total(lanes[i]);
+        return total(sum[0]);
     }
 };
 

@@ -9,7 +9,7 @@ namespace {
 struct Isa : KeySchedule {
     using V = __m512i;
     using Mask = __mmask8;
-    static constexpr int blocks = 4, group = 8;
+    static constexpr int blocks = 4, group = 8, chains = 4;
     static constexpr bool transposes = true;
 
     struct Keys {
@@ -23,6 +23,7 @@ struct Isa : KeySchedule {
     static V load(const void* p) { return _mm512_loadu_si512(p); }
     static void store(void* p, V v) { _mm512_storeu_si512(p, v); }
     static V zero() { return _mm512_setzero_si512(); }
+    static V second_word() { return _mm512_maskz_set1_epi64(0xaa, 64); }  // where the second word of a block begins
     static V exclusive_or(V a, V b) { return _mm512_xor_si512(a, b); }
     static V sigma(V s) {
         const V swapped = _mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x4e));
@@ -39,7 +40,16 @@ struct Isa : KeySchedule {
     static V count_up(u64 first) { return _mm512_add_epi64(spread_low(first), _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)); }
     static V xor_if(V a, Mask k, V b) { return _mm512_mask_xor_epi64(a, k, a, b); }
     static V add_if(V a, Mask k, V b) { return _mm512_mask_add_epi64(a, k, a, b); }  // words
-    static V select(Mask k, V yes, V no) { return _mm512_mask_blend_epi64(k, no, yes); }
+    static V all_if(Mask k) { return _mm512_movm_epi64(k); }
+    static V both_of(V a, V b) { return _mm512_and_si512(a, b); }
+    static V xor_both(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x78); }  // a xor (b and c)
+    static V choose(V bits, V yes, V no) { return _mm512_ternarylogic_epi64(bits, yes, no, 0xca); }
+    // The bit p of a block, or all bits below it, where both words hold p < 128.
+    static V point(V p) { return _mm512_sllv_epi64(_mm512_set1_epi64(1), _mm512_sub_epi64(p, second_word())); }
+    static V below(V p) {
+        const V one = _mm512_set1_epi64(1);
+        return _mm512_sub_epi64(_mm512_sllv_epi64(one, _mm512_subs_epu16(p, second_word())), one);
+    }
     static void store_low(u64* out, V v) {
         const V low = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), v);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(low));
@@ -85,39 +95,6 @@ struct Isa : KeySchedule {
         store(words, v);
         for (const u64 word : words) total += word;
         return total;
-    }
-
-    // Lanes of 32 bits that add up to the sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
-    using Lanes = V;
-    template <int planes>
-    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
-        V sum[planes];
-        for (V& s : sum) s = zero();
-        const V one = _mm512_set1_epi8(1);
-#pragma GCC unroll 4
-        for (std::size_t i = 0; i < chunks; ++i) {
-            u64 word;
-            __builtin_memcpy(&word, bits + 8 * i, 8);
-            const V set = _mm512_maskz_mov_epi8(word, one);
-            for (int p = 0; p < planes; ++p) sum[p] = _mm512_dpbusd_epi32(sum[p], set, load(table + 64 * (planes * i + p)));
-        }
-        for (int p = planes - 1; p > 0; --p) sum[p - 1] = _mm512_add_epi32(sum[p - 1], _mm512_slli_epi32(sum[p], 8));
-        return sum[0];
-    }
-
-    // The totals of 4 blocks of lanes, one in each lane of a 128-bit block, still to be added over the four blocks.
-    static V add_pairs(V a, V b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
-    static V add_fours(const V* v) {
-        const V a = add_pairs(v[0], v[2]), b = add_pairs(v[1], v[3]);
-        return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    }
-    static void totals(const Lanes* lanes, i32* out) {  // of 32
-        for (int i = 0; i < 32; i += 16, lanes += 16, out += 16) {
-            const V a = add_fours(lanes), b = add_fours(lanes + 4), c = add_fours(lanes + 8), d = add_fours(lanes + 12);
-            const V ab = _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
-            const V cd = _mm512_add_epi32(_mm512_shuffle_i32x4(c, d, 0x88), _mm512_shuffle_i32x4(c, d, 0xdd));
-            store(out, _mm512_add_epi32(_mm512_shuffle_i32x4(ab, cd, 0x88), _mm512_shuffle_i32x4(ab, cd, 0xdd)));
-        }
     }
 };
 

@@ -12,7 +12,7 @@ struct Isa {
     };
     using Mask = u64;  // all ones or zero
     using Keys = BitslicedKeys;
-    static constexpr int blocks = 1, group = 16;
+    static constexpr int blocks = 1, group = 16, chains = 16;
     static constexpr bool transposes = false;
 
     static V load(const void* p) {
@@ -35,7 +35,13 @@ struct Isa {
     static V count_up(u64 first) { return {first, 0}; }
     static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k & b.lo), a.hi ^ (k & b.hi)}; }
     static V add_if(V a, Mask k, V b) { return {a.lo + (k & b.lo), a.hi + (k & b.hi)}; }  // words
-    static V select(Mask k, V yes, V no) { return xor_if(no, k, exclusive_or(yes, no)); }
+    static V all_if(Mask k) { return {k, k}; }
+    static V both_of(V a, V b) { return {a.lo & b.lo, a.hi & b.hi}; }
+    static V xor_both(V a, V b, V c) { return {a.lo ^ (b.lo & c.lo), a.hi ^ (b.hi & c.hi)}; }  // a xor (b and c)
+    static V choose(V bits, V yes, V no) { return xor_both(no, bits, exclusive_or(yes, no)); }
+    // The bit p of a block, or all bits below it, where both words hold p < 128.
+    static V point(V p) { return p.lo < 64 ? V{u64(1) << p.lo, 0} : V{0, u64(1) << (p.lo - 64)}; }
+    static V below(V p) { return p.lo < 64 ? V{low_bits(int(p.lo)), 0} : V{~u64(0), low_bits(int(p.lo) - 64)}; }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
@@ -70,9 +76,8 @@ struct Isa {
     }
 
     // The sum over planes p and set bits i of 256^p table[i / 64][p][i mod 64]; 64 `chunks` bits.
-    using Lanes = i32;
     template <int planes>
-    static Lanes lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
+    static i32 lane_sums(const u8* bits, const i8* table, std::size_t chunks) {
         u32 sum[planes] = {};
         for (std::size_t i = 0; i < 8 * chunks; ++i)
             for (int k = 0; k < 8; ++k) {
@@ -82,7 +87,6 @@ struct Isa {
         for (int p = planes - 1; p > 0; --p) sum[p - 1] += sum[p] << 8;
         return i32(sum[0]);
     }
-    static void totals(const Lanes* lanes, i32* out) { std::memcpy(out, lanes, sizeof(i32) * blocks * group); }
 };
 
 }  // namespace

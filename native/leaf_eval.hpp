@@ -136,7 +136,7 @@ private:
         for (u64 k = 0; k < words_; ++k)
             for (int i = 0; i < W; ++i) set_word(k, i, c.leaf[words_ * u64(i) + k]);
         V before[G];
-        expand(keys, c, job_.party, start, leaves_, nodes_, before);
+        expand(keys, c, Trunk(keys, c, job_.party), start, leaves_, nodes_, before);
         if constexpr (Isa::transposes)
             if (!wraps_ && blocks_ % u64(job_.slope ? 2 * B : B) == 0 && (!job_.slope || blocks_ == points_)) return in_registers(keys, lead);
         leaf_words(keys.leaf, nodes_, leaves_, blocks_, cw_.data(), y_.data());

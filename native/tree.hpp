@@ -11,7 +11,7 @@ namespace {
 
 using V = Isa::V;
 using Mask = Isa::Mask;
-constexpr int G = Isa::group, B = Isa::blocks;
+constexpr int G = Isa::group, B = Isa::blocks, C = Isa::chains;
 constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
 constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
@@ -21,30 +21,34 @@ struct HashPair {
     explicit HashPair(const HashKeys& keys) : node(keys.node), leaf(keys.leaf) {}
 };
 
-// h = H(s) xor after = AES(sigma(s)) xor sigma(s) xor after
-inline void hash(const Isa::Keys& keys, const V (&s)[G], const V (&after)[G], V (&h)[G]) {
-    V last[G];
-    for (int g = 0; g < G; ++g) {
-        h[g] = Isa::sigma(s[g]);
-        last[g] = Isa::exclusive_or(h[g], after[g]);
+// h = H(s) xor t(s) CW xor also(g, s[g]), for all vectors of a group, `Isa::chains` at once: while one half is in its rounds, what
+// comes after and before the rounds of the other is done.
+template <class Also>
+void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h, Also also) {
+    for (int at = 0; at < G; at += C) {
+        V x[C], last[C];
+        for (int g = 0; g < C; ++g) {
+            const V seed = s[at + g];
+            x[g] = Isa::sigma(seed);
+            last[g] = also(at + g, seed, Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]));
+        }
+        Isa::encrypt(keys, x, last);
+        for (int g = 0; g < C; ++g) h[at + g] = x[g];
     }
-    Isa::encrypt(keys, h, last);
 }
 
-inline void hash(const Isa::Keys& keys, const V (&s)[G], V (&h)[G]) {
-    V sigma[G];
-    for (int g = 0; g < G; ++g) h[g] = sigma[g] = Isa::sigma(s[g]);
-    Isa::encrypt(keys, h, sigma);
+inline void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h) {
+    stepped(keys, s, cw, h, [](int, V, V last) { return last; });
 }
 
-// h = H(s) xor t(s) CW
-inline void stepped(const Isa::Keys& keys, const V (&s)[G], const V (&cw)[G], V (&h)[G]) {
-    V last[G];
-    for (int g = 0; g < G; ++g) {
-        h[g] = Isa::sigma(s[g]);
-        last[g] = Isa::xor_if(h[g], Isa::odd(s[g]), cw[g]);
+// h = H(s)
+inline void hash(const Isa::Keys& keys, const V* s, V* h) {
+    for (int at = 0; at < G; at += C) {
+        V x[C], sigma[C];
+        for (int g = 0; g < C; ++g) x[g] = sigma[g] = Isa::sigma(s[at + g]);
+        Isa::encrypt(keys, x, sigma);
+        for (int g = 0; g < C; ++g) h[at + g] = x[g];
     }
-    Isa::encrypt(keys, h, last);
 }
 
 inline void load_group(const void* from, V (&v)[G]) {
@@ -87,38 +91,55 @@ struct Columns {
     }
 };
 
-struct Place {
-    alignas(64) u8 block[16 * W];  // the leaf block of each instance
-    u64 before[W];                 // bit 0: parity of the control bits of all leaves before it
+// Root seeds and their left children: what all walks and expansions of a group begin with. Without levels there are no children.
+struct Trunk {
+    V root[G], left[G];
+
+    Trunk(const HashPair& keys, const Columns& c, int party) {
+        c.prefetch(c.root);
+        c.prefetch(c.leaf);
+        load_roots(c.root, party, root);
+        if (c.cw.count == 0) return;
+        V cw[G];
+        c.prefetch(c.level(0));
+        load_group(c.level(0), cw);
+        stepped(keys.node, root, cw, left);
+    }
 };
 
-// One walk per instance, to leaf `index`: one AES a level, no memory but the correction words.
-inline void walk(const HashPair& keys, const Columns& c, int party, const u64* index, Place& place) {
+struct Place {
+    V block[G];   // the leaf block of each instance
+    V before[G];  // bit 0: parity of the control bits of all leaves before it
+};
+
+// One walk per instance, to leaf `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
+template <bool ordered>
+void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* index, Place& place) {
     V s[G], h[G], cw[G], path[G], before[G];
-    c.prefetch(c.root);
-    c.prefetch(c.leaf);
-    load_roots(c.root, party, s);
+    const int levels = c.cw.count;
     load_path(index, path);
-    for (int g = 0; g < G; ++g) before[g] = Isa::zero();
-    for (int i = 0; i < c.cw.count; ++i) {
-        c.prefetch(c.level(i));
-        load_group(c.level(i), cw);
-        const V bit = path_bit(i, c.cw.count);
-        V last[G];
-        for (int g = 0; g < G; ++g) {
-            h[g] = Isa::sigma(s[g]);
-            last[g] = Isa::xor_if(Isa::xor_if(h[g], Isa::odd(s[g]), cw[g]), Isa::has(path[g], bit), s[g]);
+    for (int g = 0; g < G; ++g) {
+        before[g] = Isa::zero();
+        s[g] = trunk.root[g];
+    }
+    for (int i = 0; i < levels; ++i) {
+        const V bit = path_bit(i, levels);
+        const auto turn = [&](int g, V seed, V left) { return Isa::xor_if(left, Isa::has(path[g], bit), seed); };
+        if (i == 0)
+            for (int g = 0; g < G; ++g) h[g] = turn(g, s[g], trunk.left[g]);
+        else {
+            c.prefetch(c.level(i));
+            load_group(c.level(i), cw);
+            stepped(keys.node, s, cw, h, turn);
         }
-        Isa::encrypt(keys.node, h, last);
         for (int g = 0; g < G; ++g) {
-            before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], h[g]));
+            if constexpr (ordered) before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], h[g]));
             s[g] = h[g];
         }
     }
     load_group(c.leaf, cw);
-    stepped(keys.leaf, s, cw, h);
-    store_group(place.block, h);
-    for (int g = 0; g < G; ++g) Isa::store_low(place.before + B * g, before[g]);
+    stepped(keys.leaf, s, cw, place.block);
+    for (int g = 0; g < G; ++g) place.before[g] = before[g];
 }
 
 // Nodes at `depth` that can lie above `leaves` consecutive leaves, wherever those begin.
@@ -129,55 +150,71 @@ inline u64 nodes_at(int depth, int levels, u64 leaves) {
 }
 
 struct Nodes {
-    Array<V> now, next;  // [node][group]
-    explicit Nodes(u64 leaves) : now((leaves + 1) * G), next((leaves + 1) * G) {}
+    Array<V> now, next;  // [node][group]; a level's last parent may have two children that nobody wants
+    explicit Nodes(u64 leaves) : now((leaves + 3) * G), next((leaves + 3) * G) {}
 };
 
-// One level down. With index a of a node's first child among the wanted ones (0 or 1, public), child j of the next level is the
-// right or left child of parent (j + a) / 2; past the last parent of a whole level comes its first.
-inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&path)[G], V bit, Nodes& nodes, u64 parents,
-                         u64 children) {
-    V s[G], left[G], right[G], last_right[G], first_left[G], cw[G];
-    load_group(cw_words, cw);
-    for (int g = 0; g < G; ++g) last_right[g] = first_left[g] = Isa::zero();
-    V* out = nodes.next.data();
-    for (u64 i = 0; i < parents; ++i) {
-        for (int g = 0; g < G; ++g) s[g] = nodes.now[i * G + g];
-        stepped(keys, s, cw, left);
-        for (int g = 0; g < G; ++g) {
-            right[g] = Isa::exclusive_or(left[g], s[g]);
-            const Mask a = Isa::has(path[g], bit);
-            if (i == 0) first_left[g] = left[g];
-            if (i > 0 && 2 * i - 1 < children) out[(2 * i - 1) * G + g] = Isa::select(a, left[g], last_right[g]);
-            if (2 * i < children) out[2 * i * G + g] = Isa::select(a, right[g], left[g]);
-            last_right[g] = right[g];
+// The children of a node s: the one on the path's side (`right`: all ones where that is the right one) in at[0], the other in at[1].
+// That side of the parent before it ends where this one begins: its other child is wanted on the left of ours, or ours is.
+template <bool first>
+void expand_node(const Isa::Keys& keys, const V (&cw)[G], const V (&right)[G], const V* __restrict s, V* __restrict at) {
+    for (int half = 0; half < G; half += C) {
+        V x[C], last[C];
+        for (int g = 0; g < C; ++g) {
+            const V seed = s[half + g];
+            x[g] = Isa::sigma(seed);
+            last[g] = Isa::xor_both(Isa::xor_if(x[g], Isa::odd(seed), cw[half + g]), right[half + g], seed);
+        }
+        Isa::encrypt(keys, x, last);
+        V* to = at + half;
+        for (int g = 0; g < C; ++g) {
+            const V other = Isa::exclusive_or(x[g], s[half + g]);
+            to[g] = x[g];
+            to[G + g] = other;
+            if constexpr (!first) to[g - G] = Isa::choose(right[half + g], other, to[g - G]);
         }
     }
+}
+
+// One level down: the wanted nodes are consecutive, and begin with the child of the first parent that lies on the path.
+inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&right)[G], Nodes& nodes, u64 parents, u64 children) {
+    V cw[G];
+    load_group(cw_words, cw);
+    V* const out = nodes.next.data();
+    const V* const in = nodes.now.data();
+    expand_node<true>(keys, cw, right, in, out);
+    if (children == 2 * parents)  // a whole level: past its last node comes its first
+        for (int g = 0; g < G; ++g) out[children * G + g] = out[G + g];
+    for (u64 i = 1; i < parents; ++i) expand_node<false>(keys, cw, right, in + i * G, out + 2 * i * G);
     if (children == 2 * parents)
-        for (int g = 0; g < G; ++g) out[(children - 1) * G + g] = Isa::select(Isa::has(path[g], bit), first_left[g], last_right[g]);
+        for (int g = 0; g < G; ++g) out[(children - 1) * G + g] = Isa::choose(right[g], out[children * G + g], out[(children - 1) * G + g]);
     nodes.now.swap(nodes.next);
 }
 
 // Seeds of the leaves start, start + 1, ... (modulo their number) of each instance, in nodes.now; `before` as a walk to `start` has it.
-inline void expand(const HashPair& keys, const Columns& c, int party, const u64* start, u64 leaves, Nodes& nodes, V (&before)[G]) {
-    V s[G], path[G];
+inline void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 leaves, Nodes& nodes, V (&before)[G]) {
+    V path[G], right[G];
     const int levels = c.cw.count;
-    c.prefetch(c.root);
-    c.prefetch(c.leaf);
-    load_roots(c.root, party, s);
     load_path(start, path);
     for (int g = 0; g < G; ++g) {
-        nodes.now[g] = s[g];
         before[g] = Isa::zero();
+        nodes.now[g] = trunk.root[g];
     }
     for (int i = 0; i < levels; ++i) {
         const V bit = path_bit(i, levels);
-        c.prefetch(c.level(i));
-        expand_level(keys.node, c.level(i), path, bit, nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
-        for (int g = 0; g < G; ++g) {
-            before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], nodes.now[g]));
-            s[g] = nodes.now[g];
+        for (int g = 0; g < G; ++g) right[g] = Isa::all_if(Isa::has(path[g], bit));
+        if (i == 0) {
+            nodes.now.swap(nodes.next);
+            for (int g = 0; g < G; ++g) {
+                nodes.now[g] = Isa::xor_both(trunk.left[g], right[g], trunk.root[g]);
+                nodes.now[G + g] = Isa::exclusive_or(nodes.now[g], trunk.root[g]);
+            }
+        } else {
+            c.prefetch(c.level(i));
+            expand_level(keys.node, c.level(i), right, nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
         }
+        const V* parent = nodes.next.data();  // where the level above is left
+        for (int g = 0; g < G; ++g) before[g] = Isa::xor_both(before[g], right[g], Isa::exclusive_or(parent[g], nodes.now[g]));
     }
 }
 

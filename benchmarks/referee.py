@@ -53,6 +53,8 @@ EXACT = 2e-3
 """Seconds of a round trip from which on the delayed channel is exact enough."""
 WIDE = "4000"
 """Segments."""
+BUFFERS = "4096 33554432 67108864"
+"""Of sockets, in bytes: least, at first, most."""
 HEADINGS = ("workload", "network", "rounds", "predicted", "virtual", "channel", "off by", "link measured",
             "predicted for it", "real TCP", "off by", "bytes and rounds")  # fmt: skip
 console = Console(stderr=True)
@@ -124,8 +126,9 @@ def warm(host: Host) -> None:
     for route in routes.splitlines():
         command = ["ip", "-n", host.namespace, "route", "change", *route.split(), "initcwnd", WIDE, "initrwnd", WIDE]
         subprocess.run(command, capture_output=True, check=True)
-    setting = "echo 0 > /proc/sys/net/ipv4/tcp_slow_start_after_idle"
-    subprocess.run(host.inside(["sh", "-c", setting]), capture_output=True, check=True)
+    settings = {"tcp_slow_start_after_idle": "0", "tcp_rmem": BUFFERS, "tcp_wmem": BUFFERS}
+    script = "; ".join(f"echo {value} > /proc/sys/net/ipv4/{name}" for name, value in settings.items())
+    subprocess.run(host.inside(["sh", "-c", script]), capture_output=True, check=True)
 
 
 # ---------------------------------------------------------------------- one verdict

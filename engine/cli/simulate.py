@@ -51,7 +51,7 @@ class Simulated:
     run: VirtualRun | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        more = {} if self.run is None else {"run": self.run.as_dict()}
+        more = {} if self.run is None else {"ran": self.run.as_dict()}
         alone = {"compute": self.compute, "network": self.wire}
         return {**self.prediction.as_dict(), "alone_seconds": alone, **more}
 
@@ -173,9 +173,8 @@ def _recording(what: Target, found: list[Simulated], data: dict[str, Any]) -> Re
         "device": found[0].prediction.device, "overlap": "yes" if found[0].prediction.overlap else "no",
         "plan": data["digest"][:16],
     }  # fmt: skip
-    bandwidth = found[0].prediction.network.bandwidth if len(found) == 1 else None
     title, phrase = f"simulate {what.name}", "a prediction from the plan, on a calibrated device"
-    return Recording(title, phrase, facts, data, runs, bandwidth, simulated=all(s.run is None for s in found))
+    return Recording(title, phrase, facts, data, runs, all(s.run is None for s in found))
 
 
 def _recorded(s: Simulated, costs: Any) -> RecordedRun:
@@ -183,6 +182,6 @@ def _recorded(s: Simulated, costs: Any) -> RecordedRun:
     p = s.prediction
     predicted = (Side.of(p.timelines[0]), Side.of(p.timelines[1]))
     if s.run is None:
-        return RecordedRun(p.network.name, costs, predicted, p.as_dict())
+        return RecordedRun(p.network.name, costs, predicted, p.as_dict(), rates=p.network.rates)
     sides = (Side.of(s.run.timelines[0]), Side.of(s.run.timelines[1]))
-    return RecordedRun(p.network.name, costs, sides, {**p.as_dict(), **s.run.as_dict()}, predicted)
+    return RecordedRun(p.network.name, costs, sides, {**p.as_dict(), **s.run.as_dict()}, predicted, rates=p.network.rates)

@@ -68,6 +68,11 @@ class Network:
             return self.bandwidths[way]
         return min(self.bandwidths[way], math.sqrt(1.5 / self.loss) * SEGMENT_BYTES * 8 / self.rtt)
 
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Bits per second of one TCP connection from P0 to P1, and back."""
+        return self.rate(0), self.rate(1)
+
     def links(self, seed: int = 0) -> tuple[Link, Link]:
         """Both directions, with independent jitter and loss."""
         first, second = (

@@ -17,8 +17,16 @@ def recorded(report: BenchReport) -> Recording:
     """Every run with the events of both parties, where `bench` was asked to record them."""
     data, job = report.as_dict(), report.job
     costs = gate_costs(report.plan)
+    rates = None if job.network is None else job.network.rates
     runs = tuple(
-        RecordedRun(f"{i + 1} of {len(report.runs)}", costs, run.sides, _totals(data, i, run), tape=run.dealt["tape"])
+        RecordedRun(
+            f"{i + 1} of {len(report.runs)}",
+            costs,
+            run.sides,
+            _totals(data, i, run),
+            tape=run.dealt["tape"],
+            rates=rates,
+        )
         for i, run in enumerate(report.runs)
     )
     where = "one process" if report.one_process else "two processes over loopback"
@@ -28,8 +36,7 @@ def recorded(report: BenchReport) -> Recording:
         "overlap": "yes" if job.overlap else "no, a barrier after every round", "runs": str(len(runs)),
         "plan": data["plan"][:16],
     }  # fmt: skip
-    bandwidth = None if job.network is None else job.network.bandwidth
-    return Recording(f"bench {report.workload.name}", report.workload.what, facts, data, runs, bandwidth)
+    return Recording(f"bench {report.workload.name}", report.workload.what, facts, data, runs)
 
 
 def _totals(data: dict[str, Any], number: int, run: Run) -> dict[str, Any]:

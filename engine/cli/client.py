@@ -114,8 +114,8 @@ def _client(
             "model": pairing.public.name, "transport": transport, "network": str(network or "as it is"),
             "overlap": "yes" if overlap else "no, a barrier after every round",
         }  # fmt: skip
-        bandwidth = None if network is None else network.bandwidth
-        reports.write(recorded(f"{what} {pairing.public.name}", runs, data, facts, bandwidth))
+        rates = None if network is None else network.rates
+        reports.write(recorded(f"{what} {pairing.public.name}", runs, data, facts, rates))
 
 
 def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from engine.cli.common import set_up_logging, stop_on_terminate, text_errors
 
 COMMANDS = {
     "demo": "demo", "compile": "compile", "plan": "plan", "keygen": "keys", "pair": "keys", "deal": "deal",
-    "serve": "serve", "embed": "client", "classify": "client", "fuzz": "fuzz", "bench": "bench",
+    "serve": "serve", "embed": "client", "classify": "client", "fuzz": "fuzz", "report": "report", "bench": "bench",
     "networks": "networks", "calibrate": "calibrate", "simulate": "simulate", "sweep": "sweep",
 }  # fmt: skip
 """Each command's module under engine.cli, imported when it is asked for."""

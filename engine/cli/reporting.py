@@ -19,7 +19,7 @@ from engine.report.recording import Recording
 from engine.report.trace import write_trace
 from engine.run import Progress, Watch, unwatched
 
-__all__ = ["Reports", "live_option", "report_options", "shown"]
+__all__ = ["Reports", "live_option", "report_options", "shown", "writable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,11 +63,11 @@ def report_options(function: Callable[P, R]) -> Callable[P, R]:
         ("--report", "Write a page about the run to FILE.html: totals, costs, timeline, and what bounds it."),
     ):
         kind = click.Path(path_type=Path, dir_okay=False)
-        function = click.option(name, type=kind, metavar="FILE", help=what, callback=_writable)(function)
+        function = click.option(name, type=kind, metavar="FILE", help=what, callback=writable)(function)
     return function
 
 
-def _writable(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+def writable(_context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
     """Before anything runs: the folder is there, and one may write in it."""
     if path is not None:
         folder = path.absolute().parent

@@ -29,7 +29,7 @@ from engine.errors import InputError, RoundelayError
 from engine.kernels import get_kernels
 from engine.models.compiled import load_compiled
 from engine.owner import OwnerService
-from engine.report.recording import RecordedRun
+from engine.report.recording import Rates, RecordedRun
 from engine.report.results import served, served_run
 from engine.run import Finished
 from engine.scheduler.plan import Plan
@@ -84,7 +84,7 @@ def serve(
     options = ChannelOptions(identity=place.identity, peers=peers, deadline=deadline)
     if reports := Reports(report, trace):
         facts = {"model": compiled.public.name, "transport": transport, "network": str(network or "as it is")}
-        service.finished = _Latest(reports, facts, None if network is None else network.bandwidth).add
+        service.finished = _Latest(reports, facts, None if network is None else network.rates).add
     with ExitStack() as stack:
         if live:
             _, service.watch = stack.enter_context(shown(live, "serving", "", "waiting for a client"))
@@ -97,7 +97,7 @@ class _Latest:
 
     reports: Reports
     facts: dict[str, str]
-    bandwidth: float | None
+    rates: Rates | None
     runs: deque[RecordedRun] = field(default_factory=lambda: deque(maxlen=LATEST))
     count: int = 0
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -106,9 +106,9 @@ class _Latest:
         """What cannot be written is logged: a client's run does not depend on it."""
         with self._turn:
             self.count += 1
-            self.runs.append(served_run(self.count, plan, lengths, done))
+            self.runs.append(served_run(self.count, plan, lengths, done, self.rates))
             try:
-                recording = served(f"serve {self.facts['model']}", list(self.runs), self.facts, self.bandwidth)
+                recording = served(f"serve {self.facts['model']}", list(self.runs), self.facts)
                 self.reports.write(recording, quiet=True)
             except RoundelayError as error:
                 log.warning("no report of run %d: %s", self.count, error)

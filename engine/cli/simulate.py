@@ -184,4 +184,5 @@ def _recorded(s: Simulated, costs: Any) -> RecordedRun:
     if s.run is None:
         return RecordedRun(p.network.name, costs, predicted, p.as_dict(), rates=p.network.rates)
     sides = (Side.of(s.run.timelines[0]), Side.of(s.run.timelines[1]))
-    return RecordedRun(p.network.name, costs, sides, {**p.as_dict(), **s.run.as_dict()}, predicted, rates=p.network.rates)
+    totals = {**p.as_dict(), **s.run.as_dict()}
+    return RecordedRun(p.network.name, costs, sides, totals, predicted, rates=p.network.rates)

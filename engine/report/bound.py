@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 
 from engine.report.intervals import Union
-from engine.report.recording import Side, Sides
+from engine.report.recording import Rates, Side, Sides
 
 __all__ = ["Bound", "what_bounds"]
+
+Bytes = dict[int, int]
+"""By round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,8 @@ class Bound:
         return asdict(self)
 
 
-def what_bounds(sides: Sides, bandwidth: float | None = None) -> Bound | None:
-    """None where nothing was recorded. bandwidth: bits per second in each direction."""
+def what_bounds(sides: Sides, rates: Rates | None = None) -> Bound | None:
+    """None where nothing was recorded. rates: bits per second from P0 and from P1."""
     known = [s for s in sides if s is not None and s.events]
     if not known:
         return None
@@ -50,35 +53,33 @@ def what_bounds(sides: Sides, bandwidth: float | None = None) -> Bound | None:
     computing = Union(((e.start, e.stop) for s in known for e in s.events if e.lane == "evaluate"), window)
     waits = Union(((e.start, e.stop) for s in known for e in s.events if e.lane == "wait"), window)
     waiting = float(computing.free(waits.start, waits.stop).sum())
-    sent = _sent(known)
-    latency, wire = (0.0, 0.0) if len(known) == 1 else _split(known, computing, sent, waiting, bandwidth)
-    busiest = max((sum(way.values()) for way in sent), default=0)
+    sent = _sent(sides)
+    latency, wire = (0.0, 0.0) if len(known) == 1 else _split(known, computing, sent, waiting, rates)
     shares = {
         "compute": computing.total / seconds, "latency": latency / seconds, "bandwidth": wire / seconds,
         "peer": waiting / seconds if len(known) == 1 else 0.0,
     }  # fmt: skip
     shares["other"] = max(0.0, 1.0 - sum(shares.values()))
-    link = None if bandwidth is None else busiest * 8 / bandwidth / seconds
+    link = None if rates is None else max(_wired(sum(sent[p].values()), rates, p) for p in (0, 1)) / seconds
     kind = max(shares, key=lambda name: shares[name])
     return Bound(seconds, **shares, link=link, kind=kind, sentence=_sentence(kind, shares, link))
 
 
-def _sent(known: list[Side]) -> list[dict[int, int]]:
-    """Bytes by round, of each direction, online."""
-    ways = []
-    for lane in ("send", "receive") if len(known) == 1 else ("send",):
-        for side in known:
-            way: dict[int, int] = defaultdict(int)
-            begin = side.online[0]
-            for e in side.events:
-                if e.lane == lane and e.start >= begin:
-                    way[e.round] += e.bytes
-            ways.append(way)
+def _sent(sides: Sides) -> tuple[Bytes, Bytes]:
+    """Bytes by round that each party sends online; of one that is not known, what the other receives."""
+    ways: tuple[Bytes, Bytes] = ({}, {})
+    for party, side in enumerate(sides):
+        lane, teller = ("send", side) if side is not None else ("receive", sides[1 - party])
+        assert teller is not None
+        begin = teller.online[0]
+        for e in teller.events:
+            if e.lane == lane and e.start >= begin:
+                ways[party][e.round] = ways[party].get(e.round, 0) + e.bytes
     return ways
 
 
 def _split(
-    known: list[Side], computing: Union, sent: list[dict[int, int]], waiting: float, bandwidth: float | None
+    known: list[Side], computing: Union, sent: tuple[Bytes, Bytes], waiting: float, rates: Rates | None
 ) -> tuple[float, float]:
     """Seconds of latency and of bandwidth in what both sides wait without anybody computing."""
     gaps: dict[int, float] = defaultdict(float)
@@ -87,8 +88,7 @@ def _split(
             gaps[number] = max(gaps[number], gap)
     if not gaps or waiting <= 0:
         return 0.0, 0.0
-    bytes_of = {number: max(way.get(number, 0) for way in sent) for number in gaps}
-    wire = _wire(gaps, bytes_of, bandwidth)
+    wire = _fitted(gaps, sent) if rates is None else _known(gaps, sent, rates)
     scale = waiting / max(sum(gaps.values()), 1e-12)
     return (sum(gaps.values()) - wire) * scale, wire * scale
 
@@ -102,11 +102,19 @@ def _gaps(side: Side, computing: Union) -> dict[int, float]:
     return gaps
 
 
-def _wire(gaps: Mapping[int, float], bytes_of: Mapping[int, int], bandwidth: float | None) -> float:
-    if bandwidth is not None:
-        return sum(min(gap, bytes_of[number] * 8 / bandwidth) for number, gap in gaps.items())
+def _known(gaps: Mapping[int, float], sent: tuple[Bytes, Bytes], rates: Rates) -> float:
+    """Seconds that the bytes of the rounds take on the wire, as far as they were waited for."""
+    return sum(min(gap, max(_wired(sent[p].get(n, 0), rates, p) for p in (0, 1))) for n, gap in gaps.items())
+
+
+def _wired(count: int, rates: Rates, party: int) -> float:
+    return count * 8 / rates[party]
+
+
+def _fitted(gaps: Mapping[int, float], sent: tuple[Bytes, Bytes]) -> float:
+    """The same from what the waits grow by with the larger direction's bytes: a line by least squares."""
     waited = np.array([gaps[number] for number in gaps])
-    sizes = np.array([bytes_of[number] for number in gaps], np.float64)
+    sizes = np.array([max(way.get(number, 0) for way in sent) for number in gaps], np.float64)
     spread = sizes - sizes.mean()
     slope = max(0.0, float(spread @ waited) / max(float(spread @ spread), 1e-12))
     return float(np.minimum(waited, slope * sizes).sum())
@@ -127,7 +135,7 @@ def _sentence(kind: str, shares: Mapping[str, float], link: float | None) -> str
     )
     rest = f"{part['other']} goes to handing over between tasks and to reading tape"
     head, much = _HEADS[kind]
-    verb = "bounds" if shares[kind] >= 0.5 else "takes most of"
+    verb = "bounds" if shares[kind] >= 0.5 else "takes the largest part of"
     compute = f"somebody evaluates during {part['compute']} of the online phase"
     return f"{head} {verb} this run{much}: {compute}; {network}; {rest}."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from engine.report.blocks import BINS, WHOLE, Names, levels
@@ -24,7 +24,7 @@ def page_data(recording: Recording) -> dict[str, Any]:
     for run in recording.runs:
         key = tuple(run.costs)
         number = plans.setdefault(key, len(plans))
-        shown.append(_run(run, number, recording.bandwidth, names, whole, bins))
+        shown.append(_run(run, number, names, whole, bins))
     return {
         "title": recording.title, "what": recording.what, "facts": dict(recording.facts),
         "simulated": recording.simulated, "plans": [[c.as_dict() for c in costs] for costs in plans],
@@ -32,14 +32,12 @@ def page_data(recording: Recording) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _run(
-    run: RecordedRun, plan: int, bandwidth: float | None, names: Names, whole: int, bins: list[int]
-) -> dict[str, Any]:
+def _run(run: RecordedRun, plan: int, names: Names, whole: int, bins: list[int]) -> dict[str, Any]:
     timed = [s for s in run.sides if s is not None and s.events]
     origin, online, end = _times(timed)
     predicted = _beside(run.predicted, online)
     end = max([end, *(s.online[1] for s in predicted if s is not None)])
-    bound = what_bounds(run.sides, _bandwidth(run, bandwidth))
+    bound = what_bounds(run.sides, run.rates)
 
     def drawn(sides: Sides) -> list[Any]:
         return [None if s is None else levels(s.events, origin, end - origin, names, whole, bins) for s in sides]
@@ -51,12 +49,6 @@ def _run(
         "bound": None if bound is None else bound.as_dict(), "foretold": _foretold(run.predicted),
         "events": sum(len(s.events) for s in timed),
     }  # fmt: skip
-
-
-def _bandwidth(run: RecordedRun, whole: float | None) -> float | None:
-    """Of the run's own network, where several were simulated."""
-    network = run.totals.get("network")
-    return float(network["bandwidth"]) if isinstance(network, Mapping) else whole
 
 
 def _times(sides: Iterable[Side]) -> tuple[float, float, float]:

@@ -61,7 +61,7 @@ function tiles(totals, foretold) {
   if (totals.bytes_sent) {
     const lines = ["P0 to P1", "P1 to P0"].map((label, i) => [label, [`bytes_sent-${i}`, totals.bytes_sent[i], bytes]]);
     if (totals.prepare_bytes) lines.push(["in prepare", ["prepare_bytes", sum(totals.prepare_bytes), bytes]]);
-    if (totals.setup_bytes) lines.push(["weights, once", ["setup_bytes", totals.setup_bytes, bytes]]);
+    if (totals.setup_bytes) lines.push(["weights once", ["setup_bytes", totals.setup_bytes, bytes]]);
     out.push(tile("Bytes online", ["bytes_sent", sum(totals.bytes_sent), bytes], lines));
   }
   if (totals.tape_bytes) {

@@ -19,6 +19,7 @@ from engine.scheduler.timeline import Event, Timeline
 __all__ = [
     "ROLES",
     "GateCost",
+    "Rates",
     "RecordedRun",
     "Recording",
     "Side",
@@ -59,6 +60,7 @@ class Side:
 
 
 Sides = tuple[Side | None, Side | None]
+Rates = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ def gate_costs(plan: Plan) -> tuple[GateCost, ...]:
 @dataclass(frozen=True, slots=True)
 class RecordedRun:
     """One run. `totals` are the fields of its --json; `predicted` is a simulator's word on it, if one was asked, on a
-    clock of its own; `tape` identifies the run on both sides."""
+    clock of its own; `tape` identifies the run on both sides; `rates`: bits per second that the network carries from P0
+    and from P1, where that is known."""
 
     name: str
     costs: tuple[GateCost, ...] = field(repr=False)
@@ -91,19 +94,19 @@ class RecordedRun:
     totals: Mapping[str, Any] = field(repr=False)
     predicted: Sides = field(default=(None, None), repr=False)
     tape: str = ""
+    rates: Rates | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """`title`, `what` and `facts` say what ran; `result` is the command's JSON without texts and outputs. `bandwidth`:
-    bits per second in each direction, where the network is known. `simulated`: no run, only a prediction of one."""
+    """`title`, `what` and `facts` say what ran; `result` is the command's JSON without texts and outputs. `simulated`:
+    no run, only a prediction of one."""
 
     title: str
     what: str
     facts: Mapping[str, str]
     result: Mapping[str, Any] = field(repr=False)
     runs: tuple[RecordedRun, ...] = field(repr=False)
-    bandwidth: float | None = None
     simulated: bool = False
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.cost import plan_cost
-from engine.report.recording import RecordedRun, Recording, Side, aligned, gate_costs
+from engine.report.recording import Rates, RecordedRun, Recording, Side, aligned, gate_costs
 from engine.result import RunResult
 from engine.run import Finished
 from engine.scheduler.plan import Plan
@@ -20,13 +20,13 @@ PRIVATE = frozenset({"text", "outputs", "labels"})
 
 def recorded(
     title: str, results: Sequence[RunResult], result: Mapping[str, Any], facts: Mapping[str, str],
-    bandwidth: float | None = None,
+    rates: Rates | None = None,
 ) -> Recording:  # fmt: skip
-    """A client's runs. result: what the command prints as JSON; bandwidth: bits per second, where it is known."""
-    runs = tuple(_client_run(i, len(results), r) for i, r in enumerate(results))
+    """A client's runs. result: what the command prints as JSON; rates: of the network, where they are known."""
+    runs = tuple(replace(_client_run(i, len(results), r), rates=rates) for i, r in enumerate(results))
     what = f"{_plural(len(runs), 'run')} over {_plural(sum(len(r.tokens) for r in results), 'text')}"
     more = {"tokens": ", ".join(_tokens(r.tokens) for r in results), "plan": results[0].plan.digest.hex()[:16]}
-    return Recording(title, what, {**facts, **more}, _public(result), runs, bandwidth)
+    return Recording(title, what, {**facts, **more}, _public(result), runs)
 
 
 def _client_run(number: int, of: int, r: RunResult) -> RecordedRun:
@@ -36,7 +36,9 @@ def _client_run(number: int, of: int, r: RunResult) -> RecordedRun:
     )
 
 
-def served_run(number: int, plan: Plan, lengths: Sequence[int], done: Finished) -> RecordedRun:
+def served_run(
+    number: int, plan: Plan, lengths: Sequence[int], done: Finished, rates: Rates | None = None
+) -> RecordedRun:
     """A run as its owner saw it. What the client sent is the plan's, which every frame was compared with."""
     cost, mine = plan_cost(plan), done.report
     totals = {
@@ -47,13 +49,13 @@ def served_run(number: int, plan: Plan, lengths: Sequence[int], done: Finished) 
         "seconds": {"prepare": mine["prepare"], "online": mine["online"]},
     }  # fmt: skip
     sides = (None, Side.of(done.timeline))
-    return RecordedRun(f"{number}: {_tokens(lengths)}", gate_costs(plan), sides, totals, tape=done.tape)
+    return RecordedRun(f"{number}: {_tokens(lengths)}", gate_costs(plan), sides, totals, tape=done.tape, rates=rates)
 
 
-def served(title: str, runs: Sequence[RecordedRun], facts: Mapping[str, str], bandwidth: float | None) -> Recording:
+def served(title: str, runs: Sequence[RecordedRun], facts: Mapping[str, str]) -> Recording:
     """An owner's latest runs."""
     result = {"runs": [dict(r.totals) for r in runs]}
-    return Recording(title, f"the latest {_plural(len(runs), 'run')} served", facts, result, tuple(runs), bandwidth)
+    return Recording(title, f"the latest {_plural(len(runs), 'run')} served", facts, result, tuple(runs))
 
 
 def with_result(recording: Recording, result: Mapping[str, Any], title: str, facts: Mapping[str, str]) -> Recording:

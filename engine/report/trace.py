@@ -115,14 +115,15 @@ def _microseconds(seconds: float) -> float:
 def _head(recording: Recording) -> dict[str, Any]:
     runs = [
         {
-            "name": r.name, "tape": r.tape, "totals": dict(r.totals), "costs": [c.as_dict() for c in r.costs],
+            "name": r.name, "tape": r.tape, "rates": r.rates, "totals": dict(r.totals),
+            "costs": [c.as_dict() for c in r.costs],
             **{kind: [None if s is None else dict(s.phases) for s in getattr(r, kind)] for kind in KINDS},
         }
         for r in recording.runs
     ]  # fmt: skip
     return {
         "format": FORMAT, "title": recording.title, "what": recording.what, "facts": dict(recording.facts),
-        "result": dict(recording.result), "bandwidth": recording.bandwidth, "simulated": recording.simulated,
+        "result": dict(recording.result), "simulated": recording.simulated,
         "runs": runs,
     }  # fmt: skip
 
@@ -141,7 +142,7 @@ def read_trace(path: Path) -> Recording:
         runs = tuple(_run(number, run, events) for number, run in enumerate(head["runs"]))
         return Recording(
             str(head["title"]), str(head["what"]), dict(head["facts"]), dict(head["result"]), runs,
-            head["bandwidth"], bool(head["simulated"]),
+            bool(head["simulated"]),
         )  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot read the trace {path}: {error.strerror}") from error
@@ -169,7 +170,7 @@ def _run(number: int, run: Mapping[str, Any], events: Mapping[int, list[Event]])
     )  # fmt: skip
     return RecordedRun(
         str(run["name"]), costs, (first[0], first[1]), dict(run["totals"]), (predicted[0], predicted[1]),
-        str(run["tape"]),
+        str(run["tape"]), None if run["rates"] is None else (float(run["rates"][0]), float(run["rates"][1])),
     )  # fmt: skip
 
 

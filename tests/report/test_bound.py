@@ -53,11 +53,11 @@ def test_latency_bounds_rounds_of_any_size_that_take_equally_long() -> None:
 
 def test_bandwidth_bounds_rounds_that_take_as_long_as_their_bytes() -> None:
     sizes = [1000, 3000, 6000, 10_000]
-    for bandwidth in (None, 80_000.0):
-        bound = what_bounds(network_run(sizes, [s / 10_000 for s in sizes]), bandwidth)
+    for rates in (None, (80_000.0, 80_000.0), (160_000.0, 80_000.0)):
+        bound = what_bounds(network_run(sizes, [s / 10_000 for s in sizes]), rates)
         assert bound is not None and bound.kind == "bandwidth" and "fewer bytes" in bound.sentence
         assert (bound.compute, bound.bandwidth) == pytest.approx((0.4 / 2.4, 2.0 / 2.4))
-        assert bound.link == (None if bandwidth is None else pytest.approx(2.0 / 2.4))
+        assert bound.link == (None if rates is None else pytest.approx(2.0 / 2.4))
 
 
 def test_one_side_alone_cannot_tell_whom_it_waits_for() -> None:

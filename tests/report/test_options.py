@@ -13,9 +13,11 @@ from engine.bench.recorded import recorded
 from engine.bench.runner import bench
 from engine.bench.workloads import build_workload
 from engine.cli.main import cli
+from engine.cli.reporting import shown
 from engine.errors import InputError
 from engine.report.results import PRIVATE
 from engine.report.trace import read_trace
+from engine.run import unwatched
 
 
 @pytest.mark.parametrize("option", ["--report", "--trace"])
@@ -52,3 +54,9 @@ def test_a_trace_of_a_benchmark_is_complete(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     whole = read_trace(tmp_path / "t.json")
     assert dict(whole.result) == json.loads(done.stdout) and len(whole.runs) == 1
+
+
+def test_live_is_a_progress_bar_where_nobody_could_see_it() -> None:
+    with shown(True, "running", "segments", "waiting") as (progress, watch):
+        assert progress is not None and watch is unwatched
+        progress(1, 2)

@@ -19,7 +19,7 @@ from tests.report.made import client, owner, recording
 
 def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
     whole = recording()
-    whole = replace(whole, runs=(replace(whole.runs[0], predicted=(client().moved(-10), None)),), bandwidth=1e9)
+    whole = replace(whole, runs=(replace(whole.runs[0], predicted=(client().moved(-10), None), rates=(1e9, 2e6)),))
     write_trace(whole, tmp_path / "t.json")
     again = read_trace(tmp_path / "t.json")
     assert [s and s.phases for s in again.runs[0].sides] == [client().phases, owner().phases]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels.interface import Kernels, Operand
-from engine.ring import U64, Words, ring_mask
+from engine.ring import U64, Words
 
 __all__ = ["Shaped", "Symbol", "evaluate", "public_value", "secret_value"]
 
@@ -34,19 +34,18 @@ def public_value(symbol: Symbol, x_hat: NDArray[Any]) -> Shaped:
     return x, x_hat.shape
 
 
-def secret_value(symbol: Symbol, r: Words, ring: int) -> Shaped:
-    """r: the mask; m: its top bit; l: r mod 2^bits; rho: the mask of a bit; s: the sign, from sigma as 0/1."""
+def secret_value(symbol: Symbol, r: NDArray[Any], ring: int) -> Shaped:
+    """r: the mask; m: its top bit; l: r mod 2^bits; rho: the mask of a bit; s: the sign, as the word 1 or -1."""
     kind, _, bits = symbol
+    x = Operand(np.ascontiguousarray(r).reshape(-1))
     match kind:
         case "m":
-            r = r >> U64(ring - 1)
+            x = replace(x, drop=ring - 1)
         case "l":
-            r = r & ring_mask(bits)
+            x = replace(x, bits=bits)
         case "rho":
-            r = r.astype(U64)
-        case "s":
-            r = (r.astype(np.int64) * 2 - 1).view(U64)
-    return Operand(np.ascontiguousarray(r).reshape(-1)), r.shape
+            x = replace(x, bits=8)
+    return x, r.shape
 
 
 def evaluate(

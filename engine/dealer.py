@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,10 @@ from engine.buffers import Buffers
 from engine.fss.prg import SeedStream
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
-from engine.kernels.interface import Kernels, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import Kernels, Operand, Tweak, leaf_levels, tree_levels
 from engine.linear import apply_linear, matmul_words
 from engine.parameters import DealerParameters
-from engine.ring import U64, Words, byte_width, reduce, ring_mask
+from engine.ring import U64, Words, byte_width, reduce, reduce_into, ring_mask
 from engine.scheduler.pieces import tape_slices
 from engine.scheduler.plan import Plan, PlannedCall
 from engine.tape import TapeSink
@@ -32,6 +33,9 @@ __all__ = ["Observer", "deal"]
 Observer = Callable[[int, int, Words], None]
 """Called with (call, node, mask) for every input and opening: how a test lets `clear` predict the run."""
 
+MINUS = 2**64 - 1
+SHARE: Symbol = ("share", -1, 0)
+"""P0's share of a coefficient, in the arithmetic that leaves P1's."""
 KEEP_BYTES = 32 << 20
 """Memory that keys are written to, again and again."""
 
@@ -73,7 +77,7 @@ class _Dealing:
     observer: Observer | None
     r: dict[int, Words] = field(default_factory=dict, repr=False)
     offset: dict[int, Words] = field(default_factory=dict, repr=False)
-    sigma: dict[int, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
+    sigma: dict[int, Words] = field(default_factory=dict, repr=False)
     shares: dict[int, tuple[Words | None, Words | None]] = field(default_factory=dict, repr=False)
 
     def run(self) -> None:
@@ -97,9 +101,12 @@ class _Dealing:
     def _words(self, node: Node, party: int, shape: tuple[int, ...], ring: int, skip: int = 0) -> Words:
         return self.streams[party].words(self._seed(node, party) + skip, shape, ring)
 
+    def _lazy(self, node: Node, party: int, size: int, skip: int = 0) -> Operand:
+        return Operand(self.streams[party].lazy(self._seed(node, party) + skip, size))
+
     def _write(self, party: int, values: Words, bits: int) -> None:
         width = byte_width(bits)
-        out = np.empty(values.size * width, np.uint8)
+        out = self.buffers.take(values.size * width)
         self.kernels.pack(np.ascontiguousarray(values).reshape(-1), 8 * width, out)
         self.sinks[party].write(out)
 
@@ -157,9 +164,18 @@ class _Dealing:
             a, b = (self.streams[p].bits(self._seed(node, p), node.type.shape) for p in (0, 1))
             self.r[node.index] = a ^ b
         else:
-            z = self._words(node, 0, node.type.shape, 64) + self._words(node, 1, node.type.shape, 64)
-            self.r[node.index] = reduce(z - self._offset(node.inputs[0]), node.type.ring)
+            self.r[node.index] = self._mask_of(node)
         self._see(node)
+
+    def _mask_of(self, node: Node) -> Words:
+        """z_0 + z_1 - offset."""
+        operands: list[Words | Operand] = [self._lazy(node, p, node.type.size) for p in (0, 1)]
+        if node.inputs[0] in self.offset:
+            operands.append(np.ascontiguousarray(self.offset[node.inputs[0]]).reshape(-1))
+        out = np.empty(node.type.shape, U64)
+        terms = [(1, (0,)), (1, (1,)), (MINUS, (2,))][: len(operands)]
+        self.kernels.poly(operands, terms, node.type.ring, out.reshape(-1))
+        return out
 
     def _reveal(self, node: Node) -> None:
         to = node.integer("to")
@@ -178,7 +194,7 @@ class _Dealing:
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
             self.kernels.dpf_gen(m, alpha[a:b], *self._roots(node, a, b), tweak, out[:-1], out[-1], sigma[a:b])
             self._both(out)
-        self.sigma[node.index] = sigma.reshape(node.type.shape)
+        self.sigma[node.index] = (sigma.astype(U64) * U64(2) - U64(1)).reshape(node.type.shape)
 
     def _leaf(self, node: Node) -> None:
         m, n, points = node.type.ring, node.type.size, node.integer("points")
@@ -217,7 +233,7 @@ class _Dealing:
             self.shares[node.index] = (r, None) if node["known"] == 0 else (None, r)
             return
         s0 = self._words(node, 0, node.type.shape, ring)
-        s1 = reduce(r - s0, ring)
+        s1 = reduce_into(r - s0, ring)
         self._write(1, s1, ring)
         self.shares[node.index] = (s0, s1)
 
@@ -226,16 +242,20 @@ class _Dealing:
         lowered, ring = lower(node, self.call.segment.graph), node.type.ring
         skip = 0
         for c in lowered.coefficients:
-            value = evaluate(c.secret, self._secret, c.shape, c.bits, self.kernels)
-            c0 = self._words(node, 0, c.shape, c.bits, skip)
-            skip += c0.size
-            self._write(1, reduce(value - c0, c.bits), c.bits)
+            size = int(np.prod(c.shape, dtype=np.int64))
+            value = partial(self._secret_or, (self._lazy(node, 0, size, skip), c.shape))
+            self._write(1, evaluate((*c.secret, (MINUS, (SHARE,))), value, c.shape, c.bits, self.kernels), c.bits)
+            skip += size
         if lowered.offset:
             self.offset[node.index] = evaluate(lowered.offset, self._secret, node.type.shape, ring, self.kernels)
 
+    def _secret_or(self, share: Shaped, symbol: Symbol) -> Shaped:
+        """P0's share of what is dealt, or a secret."""
+        return share if symbol == SHARE else self._secret(symbol)
+
     def _secret(self, symbol: Symbol) -> Shaped:
         if symbol[0] == "s":
-            return secret_value(symbol, self.sigma[symbol[1]].astype(U64), 1)
+            return secret_value(symbol, self.sigma[symbol[1]], 64)
         return secret_value(symbol, self.r[symbol[1]], self._graph(symbol[1]).type.ring)
 
     def _matmul(self, node: Node) -> None:
@@ -243,7 +263,7 @@ class _Dealing:
         product = matmul_words(self.r[x], self.r[y], node.type.ring, self.kernels)
         (x0, _), (y0, _) = self.shares[kx], self.shares[ky]
         if x0 is not None and y0 is not None:
-            product = reduce(product - matmul_words(x0, y0, node.type.ring, self.kernels), node.type.ring)
+            product = reduce_into(product - matmul_words(x0, y0, node.type.ring, self.kernels), node.type.ring)
         self.offset[node.index] = product
 
     def _weight_matmul(self, node: Node) -> None:

@@ -17,12 +17,17 @@ import secrets
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from engine.dealer import deal
 from engine.errors import InputError, LocalError, PeerError, PeerRefused
@@ -46,6 +51,10 @@ __all__ = ["DealerClient", "DealerService", "Dealing", "deal_files", "dealing"]
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
+MOST_JOBS = 8
+"""Pieces of a tape that wait to be written."""
+SYNC_BYTES = 128 << 20
+"""What of a tape is brought to disk at a time."""
 MOST_WAITING = 8
 """Tapes that a dealer keeps for one client; beyond that the oldest, which nobody came for, is dropped."""
 
@@ -58,11 +67,11 @@ def deal_files(
     tape_id, bound = secrets.token_bytes(16), binding(plan, key.id)
     seeds = (secrets.token_bytes(16), secrets.token_bytes(16))
     paths = (folders[0] / f"{tape_id.hex()}.p0", folders[1] / f"{tape_id.hex()}.p1")
-    writers: list[FileTapeWriter] = []
+    writers: list[_Behind] = []
     try:
         for p, path in enumerate(paths):
             private_folder(path.parent)
-            writers.append(FileTapeWriter(path, TapeHeader(p, bound, tape_id, seeds[p], plan.tape_bytes[p])))
+            writers.append(_Behind(FileTapeWriter(path, TapeHeader(p, bound, tape_id, seeds[p], plan.tape_bytes[p]))))
         parameters = DealerParameters(MaskSource(kernels, key.seed))
         deal(plan, kernels, seeds, tape_id, parameters, (writers[0], writers[1]), progress=progress)
         for writer in writers:
@@ -74,6 +83,35 @@ def deal_files(
             path.unlink(missing_ok=True)
         raise
     return tape_id, paths
+
+
+class _Behind:
+    """A tape that is tagged, written and brought to disk on a thread of its own, while dealing goes on."""
+
+    def __init__(self, writer: FileTapeWriter) -> None:
+        self._writer, self._thread = writer, ThreadPoolExecutor(1, "tape")
+        self._jobs: deque[Future[None]] = deque()
+        self._unsynced = 0
+
+    def write(self, data: NDArray[np.uint8]) -> None:
+        """`data` is not to change any more. Raises what an earlier write failed with."""
+        self._jobs.append(self._thread.submit(self._writer.write, data))
+        self._unsynced += data.size
+        if self._unsynced >= SYNC_BYTES:
+            self._jobs.append(self._thread.submit(self._writer.sync))
+            self._unsynced = 0
+        while len(self._jobs) > MOST_JOBS:
+            self._jobs.popleft().result()
+
+    def finish(self) -> None:
+        while self._jobs:
+            self._jobs.popleft().result()
+        self._thread.shutdown()
+        self._writer.finish()
+
+    def abort(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+        self._writer.abort()
 
 
 # ---------------------------------------------------------------------- the service

@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], kind: str) -> bytes:
     networks = list(dict.fromkeys(r.network for r in rows))
     series = list(dict.fromkeys(_label(r, rows) for r in rows))
     with matplotlib.rc_context({"svg.hashsalt": "roundelay", "font.family": "sans-serif", "font.size": 10}):
-        figure = Figure(figsize=(max(6.0, 1.2 + len(networks) * (0.4 + 0.36 * len(series))), 4.4), facecolor=PAPER)
+        figure = Figure(figsize=(1.5 + len(networks) * max(1.5, 0.4 + 0.36 * len(series)), 4.4), facecolor=PAPER)
         axes = figure.add_subplot()
         _bars(axes, rows, networks, series)
         figure.tight_layout()

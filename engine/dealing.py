@@ -133,7 +133,7 @@ class DealerService:
         """One peer's requests, until it leaves."""
         await converse(channel, partial(self._answer, channel.peer), "dealer")
 
-    async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> None:
+    async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> bool:
         want = check_request(message, "dealer")
         if want in ("key", "deal") and peer != self.owner:
             raise PeerRefused(f"only the model owner may ask the dealer for '{want}', and this key is not the owner's")
@@ -146,6 +146,7 @@ class DealerService:
             await self._hand_out(link, peer, tape_id_of(message.get("tape")))
         else:
             raise PeerRefused("this key may not ask that of the dealer")
+        return True
 
     def _client(self, client: str) -> str:
         if client not in self.clients:

@@ -25,9 +25,11 @@ from engine.parameters import PartyParameters
 from engine.run import Finished, Settings, Watch, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
-from engine.service import alive, converse, welcome
+from engine.scheduler.shelf import PREPARE_BYTES
+from engine.service import IDLE_SECONDS, alive, converse, welcome
 from engine.tape import TapeReader
 from engine.transport.channel import Channel, Listener
+from engine.transport.multiplex import Multiplexer, StreamChannel
 
 __all__ = ["OwnerService"]
 
@@ -49,6 +51,7 @@ class OwnerService:
     behind: Callable[[Channel], Channel] | None = None
     watch: Watch = unwatched
     finished: Callable[[Plan, Sequence[int], Finished], None] | None = None
+    _taken: set[bytes] = field(default_factory=set, repr=False)
 
     async def serve(self, listener: Listener) -> None:
         """Until cancelled, or after one session if `once`."""
@@ -58,10 +61,17 @@ class OwnerService:
         """One client's requests, until it leaves."""
         if self.behind is not None:
             channel = self.behind(channel)
+        await self._converse(channel)
+
+    async def _converse(self, channel: Channel) -> None:
         await converse(channel, partial(self._answer, channel.peer), "model owner")
 
-    async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> None:
+    async def _answer(self, peer: str, link: Link, message: dict[str, Any]) -> bool:
         want = check_request(message, "owner")
+        if want == "streams":
+            await link.control({"streams": True})
+            await self._side_by_side(link.channel)
+            return False
         if want == "pair":
             count = await send_pairing(link, self.model, await self._key(peer), self.kernels)
             log.info("paired with %s: %d bytes of masked weights", peer[:12], count)
@@ -69,6 +79,14 @@ class OwnerService:
             await self._run(link, peer, message)
         else:
             raise PeerError("the client asks the model owner for something unknown")
+        return True
+
+    async def _side_by_side(self, channel: Channel) -> None:
+        """Requests on streams of one channel, as many at once as the client likes, until it leaves."""
+        async with Multiplexer(channel, connector=False) as streams, asyncio.TaskGroup() as group:
+            while (stream := await _accepted(streams)) is not None:
+                group.create_task(self._converse(stream))
+            log.info("%d frames went in %d messages", streams.entries, streams.bundles)
 
     async def _key(self, client: str) -> ModelKey:
         """The model key of a client: the one at hand, else from the dealer."""
@@ -100,9 +118,10 @@ class OwnerService:
             await link.control({**mine, "tape": name})
             compare({"tape": name}, await link.message("word that the client has its tape"), ["tape"])
             parameters = PartyParameters(integers=self.model.integers)
-            settings = Settings(overlap=self.overlap, watch=self.watch)
+            settings = Settings(overlap=self.overlap, watch=self.watch, ahead=PREPARE_BYTES // len(self._taken))
             done = await run_plan(link, 1, plan, tape, self.kernels, parameters, self.home, {}, settings)
         finally:
+            self._taken.discard(tape.header.tape)
             tape.close()
         if self.finished is not None:
             await alive(link, asyncio.to_thread(self.finished, plan, lengths, done))
@@ -113,12 +132,23 @@ class OwnerService:
         )  # fmt: skip
 
     async def _tape(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> TapeReader:
-        """This side's tape, verified: of a pair that the client holds the other one of, or dealt now."""
+        """This side's tape, verified, and taken by this run: of a pair that the client holds the other one of, or dealt
+        now."""
         bound, offered = binding(plan, key), message.get("tapes")
-        held = set(self.home.unspent(1, bound))
-        for name in offered if isinstance(offered, list) else []:
-            if (tape_id := tape_id_of(name)) in held:
-                return await open_tape(self.home, tape_id, 1, bound)
+        held = set(self.home.unspent(1, bound)) - self._taken
+        named = [tape_id_of(name) for name in (offered if isinstance(offered, list) else [])]
+        tape_id = next((t for t in named if t in held), None)
+        if tape_id is None:
+            tape_id = await self._deal(message, plan, key, lengths)
+        self._taken.add(tape_id)
+        try:
+            return await open_tape(self.home, tape_id, 1, bound)
+        except BaseException:
+            self._taken.discard(tape_id)
+            raise
+
+    async def _deal(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> bytes:
+        offered = message.get("tapes")
         if offered and message.get("dealer") is not True:
             raise TapeError(f"none of the client's {_some(offered)} for this run is here unspent: deal a new pair")
         if self.dealer is None:
@@ -126,8 +156,16 @@ class OwnerService:
                 "the model owner takes its tapes from files, and the client has none for this run: deal a pair"
             )
         async with self.dealer() as dealer:
-            tape_id = await dealer.deal(self.model.public, plan, key, lengths, self.home)
-        return await open_tape(self.home, tape_id, 1, bound)
+            return await dealer.deal(self.model.public, plan, key, lengths, self.home)
+
+
+async def _accepted(streams: Multiplexer) -> StreamChannel | None:
+    """The next stream, or None when the client has left."""
+    try:
+        return await streams.accept(IDLE_SECONDS)
+    except PeerError as end:
+        log.info("no more streams from %s: %s", streams.address[:12], end)
+        return None
 
 
 def _some(offered: Any) -> str:

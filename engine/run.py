@@ -22,6 +22,7 @@ from engine.parameters import Parameters
 from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
+from engine.scheduler.shelf import PREPARE_BYTES
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader, TapeReader
 
@@ -42,11 +43,13 @@ def unwatched(_plan: Plan, _party: int, _timeline: Timeline) -> AbstractContextM
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to run: progress is told (calls done, of how many); without overlap every round ends in a barrier; a run
-    happens within `watch` (plan, party, timeline), which may look at the timeline meanwhile."""
+    happens within `watch` (plan, party, timeline), which may look at the timeline meanwhile; `ahead` bytes of the tape
+    are read in the prepare phase."""
 
     progress: Progress | None = None
     overlap: bool = True
     watch: Watch = unwatched
+    ahead: int = PREPARE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,9 @@ async def run_plan(
         timeline = Timeline()
         link.rounds, link.sent = set(), {"prepare": 0, "online": 0, "bulk": 0}
         executor = Executor(
-            plan, party, link, counted, kernels, parameters, inputs, timeline, settings.progress, settings.overlap
-        )
+            plan, party, link, counted, kernels, parameters, inputs, timeline, settings.progress, settings.overlap,
+            settings.ahead,
+        )  # fmt: skip
         with PeakMemory() as peak, settings.watch(plan, party, timeline):
             start = time.perf_counter()
             await executor.prepare()

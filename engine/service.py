@@ -26,7 +26,8 @@ FAREWELL_SECONDS = 2.0
 BUSY_SECONDS = 1.0
 """How often a peer hears that long work goes on, so that its deadline measures silence."""
 
-Answer = Callable[[Link, dict[str, Any]], Awaitable[None]]
+Answer = Callable[[Link, dict[str, Any]], Awaitable[bool]]
+"""Serves one request; False if the session ended with it."""
 
 
 async def welcome(listener: Listener, session: Callable[[Channel], Coroutine[Any, Any, None]], once: bool) -> None:
@@ -45,8 +46,8 @@ async def converse(channel: Channel, answer: Answer, role: str) -> None:
     link, peer = Link(channel), channel.peer[:12]
     log.info("session with %s began", peer)
     try:
-        while (message := await _request(link)) is not None:
-            await answer(link, message)
+        while (message := await _request(link)) is not None and await answer(link, message):
+            continue
         log.info("session with %s ended", peer)
     except Exception as failure:
         error = deliberate(failure)

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from engine.scheduler.plan import Plan
 from engine.service import farewell, settled
 from engine.tape import TapeReader
 from engine.transport.channel import Channel, ChannelOptions
+from engine.transport.multiplex import Multiplexer
 from engine.transport.registry import open_transport
 
 __all__ = ["ClientSession", "connect", "pair"]
@@ -49,7 +50,7 @@ MOST_OFFERED = 64
 @dataclass(slots=True)
 class ClientSession:
     """A connection to a model owner with whom this client is paired. Runs follow one another, also when they are asked
-    for at the same time; after a failed one the session is over."""
+    for at the same time, until `side_by_side`; after a failed one the session is over."""
 
     link: Link
     pairing: Pairing
@@ -60,6 +61,18 @@ class ClientSession:
     settings: Settings = field(default_factory=Settings)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _failed: bool = False
+    _streams: Multiplexer | None = None
+    _running: int = 0
+
+    async def side_by_side(self) -> None:
+        """From now on runs that are asked for at the same time run at the same time, each on a stream of its own with a
+        tape of its own: they share round trips and messages. A failed run then ends no other. Raises PeerError."""
+        async with self._turn:
+            if self._streams is None:
+                await self.link.control(request("owner", "streams"))
+                if (await self.link.message("word that the owner serves streams")).get("streams") is not True:
+                    raise PeerError("the owner does not serve streams")
+                self._streams = Multiplexer(self.link.channel, connector=True)
 
     async def embed(self, texts: Sequence[str]) -> RunResult:
         """Sentence embeddings of a batch: one run, lengths public, no padding. Raises what `run` raises."""
@@ -84,6 +97,8 @@ class ClientSession:
     async def run(self, sequences: Sequence[TokenIds]) -> RunResult:
         """One run on token ids. Raises InputError, after which the session goes on, and PeerError, TapeError,
         LocalError, after which it is over; a tape that was spent stays spent."""
+        if self._streams is not None:
+            return await self._run_beside(await self._streams.open(), sequences)
         public = self.pairing.public
         lengths = [len(s) for s in sequences]
         plan, inputs = public.plan(lengths), public.inputs(sequences)
@@ -99,6 +114,17 @@ class ClientSession:
                 if not isinstance(failure, Exception) or error is failure:
                     raise
                 raise error from failure
+
+    async def _run_beside(self, stream: Channel, sequences: Sequence[TokenIds]) -> RunResult:
+        """A run in a session of its own, on a stream."""
+        self._running += 1
+        settings = replace(self.settings, ahead=self.settings.ahead // self._running)
+        alone = replace(self, link=Link(stream), settings=settings, _turn=asyncio.Lock(), _streams=None)
+        try:
+            return await alone.run(sequences)
+        finally:
+            self._running -= 1
+            await alone.close()
 
     async def _run(self, plan: Plan, lengths: list[int], inputs: dict[str, NDArray[np.int64]]) -> RunResult:
         start = time.perf_counter()
@@ -153,6 +179,8 @@ class ClientSession:
 
     async def close(self) -> None:
         """End in order."""
+        if self._streams is not None:
+            return await self._streams.aclose()
         await farewell(self.link)
         await self.link.channel.aclose()
 

@@ -82,7 +82,8 @@ class _Inbox:
 
 @dataclass(slots=True)
 class Executor:
-    """Call `prepare`, then `online`, once each. `inputs` are this party's private integers by name."""
+    """Call `prepare`, then `online`, once each. `inputs` are this party's private integers by name; `ahead` bytes of
+    the tape are read in the prepare phase."""
 
     plan: Plan
     party: int
@@ -94,6 +95,7 @@ class Executor:
     timeline: Timeline = field(default_factory=Timeline)
     progress: Callable[[int, int], None] | None = None
     overlap: bool = True
+    ahead: int = PREPARE_BYTES
     _shelf: Shelf = field(init=False, repr=False)
     _own: dict[Place, Bytes] = field(default_factory=dict, repr=False)
     _inbox: dict[Place, _Inbox] = field(default_factory=dict, repr=False)
@@ -157,7 +159,7 @@ class Executor:
         warm(segment)
 
     async def _fill(self) -> None:
-        while self._shelf.fits(PREPARE_BYTES):
+        while self._shelf.fits(self.ahead):
             await self._on(self._disk, self._shelf.fetch)
 
     def _static_message(self, state: PartyCall, opening: int, nodes: tuple[int, ...]) -> Bytes:

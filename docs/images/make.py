@@ -1,4 +1,5 @@
-"""Pictures of real output: python docs/images/make.py [NAME ...] runs the commands and writes docs/images/NAME.svg."""
+"""Pictures of real output: python docs/images/make.py [NAME ...] runs the commands and writes docs/images/NAME.svg, and
+NAME.png of pages, which takes chromium."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +19,12 @@ PICTURES = {
     "plan": "roundelay plan minilm --tokens 128",
     "demo": "roundelay demo",
 }
+
+PAGES = {
+    "report": "roundelay bench bert-base --runs 1 --transport tcp --network wan-300m-60ms",
+}
+"""Commands whose --report is a picture: the upper part of the page."""
+PAGE_SIZE = "1280,1268"
 
 # rich's own format without its frame of window buttons, and without fonts that a viewer would have to fetch.
 # It places characters 12.2 apart: at 20.26 px these fonts are that wide, so that runs of text meet.
@@ -62,6 +70,18 @@ def picture(name: str) -> Path:
     return path
 
 
+def page_picture(name: str) -> Path:
+    """Write the picture of one command's page."""
+    path = HERE / f"{name}.png"
+    with TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        output(f"{PAGES[name]} --report {page}")
+        browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        shot = [f"--window-size={PAGE_SIZE}", f"--user-data-dir={folder}/profile", f"--screenshot={path}"]
+        subprocess.run([*browser, "--virtual-time-budget=3000", *shot, page.as_uri()], check=True)
+    return path
+
+
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or PICTURES:
-        print(picture(chosen))
+    for chosen in sys.argv[1:] or [*PICTURES, *PAGES]:
+        print(page_picture(chosen) if chosen in PAGES else picture(chosen))

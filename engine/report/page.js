@@ -61,7 +61,7 @@ function tiles(totals, foretold) {
   if (totals.bytes_sent) {
     const lines = ["P0 to P1", "P1 to P0"].map((label, i) => [label, [`bytes_sent-${i}`, totals.bytes_sent[i], bytes]]);
     if (totals.prepare_bytes) lines.push(["in prepare", ["prepare_bytes", sum(totals.prepare_bytes), bytes]]);
-    if (totals.setup_bytes) lines.push(["weights once", ["setup_bytes", totals.setup_bytes, bytes]]);
+    if (totals.setup_bytes) lines.push(["weights", ["setup_bytes", totals.setup_bytes, bytes]]);
     out.push(tile("Bytes online", ["bytes_sent", sum(totals.bytes_sent), bytes], lines));
   }
   if (totals.tape_bytes) {
@@ -173,7 +173,7 @@ function choose(theme) {
 function main() {
   const dark = window.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches;
   choose(dark ? "dark" : "light");
-  byId("kicker").textContent = DATA.simulated ? "Roundelay: a simulation, nothing ran" : "Roundelay: a measured run";
+  byId("kicker").textContent = DATA.simulated ? "Roundelay: a simulation, nothing ran" : "Roundelay: a recorded run";
   byId("what").textContent = DATA.what;
   byId("facts").append(...Object.entries(DATA.facts).map(([name, value]) => el("li", {}, el("b", {}, name), value)));
   byId("lane-legend").append(...LANES.map(([name, what]) => el("li", {}, el("i", { style: `background:var(--${name})` }), `${name}: ${what}`)));

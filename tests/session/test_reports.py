@@ -34,7 +34,7 @@ async def both_sides(stage: Stage) -> tuple[list[RunResult], Recording, Recordin
         runs = [await session.embed([text]) for text in TEXTS]
     result = {"model": "small", "text": TEXTS, "outputs": [r.outputs[0].tolist() for r in runs],
               "runs": [r.as_dict() for r in runs]}  # fmt: skip
-    return runs, recorded("embed small", runs, result, {"model": "small"}), served("serve small", told, {}, None)
+    return runs, recorded("embed small", runs, result, {"model": "small"}), served("serve small", told, {})
 
 
 async def test_both_sides_agree_on_every_figure(stage: Stage) -> None:

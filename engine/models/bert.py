@@ -22,7 +22,7 @@ from engine.gates.silu import silu
 from engine.gates.softmax import Q_SCALE, SoftmaxRange, softmax_times
 from engine.gates.tanh import tanh
 from engine.graph import Graph, WireType
-from engine.models.layers import biased, rescaled, unscaled, y_ring
+from engine.models.layers import biased, norm_range, rescaled, unscaled, y_ring
 from engine.models.shapes import BertShape
 from engine.scheduler.plan import Call, Program, Segment, segment
 from engine.variants import DEFAULT, Variants
@@ -143,14 +143,8 @@ class _Model:
         return max(b.up + F + W + 2, self.y_type(i + 1).ring)
 
     def norm(self, at: tuple[int, int, int], ring: int, wire: int) -> NormRange:
-        """Scales that keep nine bits of the smallest row and ten of the smallest 1/std, or as many as 64 bits allow;
-        `ring`: of n after truncation."""
-        y, low, high = at
-        n = (self.log_d + 1) // 2  # |n| <= sqrt(D)
-        c_scale, r_scale = max(9 - low // 2, 8), max(10 + (high + 1) // 2, 8)
-        excess = max(0, ring + c_scale + r_scale - F - 64)
-        c_scale, r_scale = c_scale - excess // 2, r_scale - (excess - excess // 2)
-        return NormRange(y, y, low, high, n, wire, ring + c_scale + r_scale - F, c_scale, r_scale)
+        """`ring`: of n after truncation."""
+        return norm_range(at, self.shape.hidden, ring, wire, F)
 
 
 def bert(

@@ -21,6 +21,7 @@ from engine.gates.norm import NormRange, layer_norm
 from engine.gates.softmax import Q_SCALE
 from engine.graph import Graph, WireType
 from engine.models.bert import BIAS, EMBED, V_SCALE, WEIGHT, BlockRange, F, W
+from engine.models.layers import norm_range
 from engine.scheduler.plan import Call, Program, Segment, segment
 from engine.wires import Masked, Share, Weight, concat, fail, magnitude
 
@@ -89,14 +90,8 @@ class _Model:
         return WireType("masked", (self.tokens, self.shape.hidden), ring, F + W, magnitude(y + F + W))
 
     def norm(self, at: tuple[int, int, int], ring: int, x: Masked) -> NormRange:
-        """Scales that keep nine bits of the smallest row and ten of the smallest 1/std, or as many as 64 bits allow;
-        `ring`: of n after truncation."""
-        y, low, high = at
-        n = (self.log_d + 1) // 2  # |n| <= sqrt(D)
-        c_scale, r_scale = max(9 - low // 2, 8), max(10 + (high + 1) // 2, 8)
-        excess = max(0, ring + c_scale + r_scale - F - 64)
-        c_scale, r_scale = c_scale - excess // 2, r_scale - (excess - excess // 2)
-        return NormRange(y, y, low, high, n, x.ring, ring + c_scale + r_scale - F, c_scale, r_scale)
+        """`ring`: of n after truncation."""
+        return norm_range(at, self.shape.hidden, ring, x.ring, F)
 
 
 def gpt2_program(

@@ -1,4 +1,5 @@
-"""Products with the n of a norm, had from the row y before its scale is known (variants `up=before`, `scores=before`).
+"""What the models share: the scales of a norm, and products with its n, had from the row y before its scale is known
+(variants `up=before`, `scores=before`).
 
     n = (y - mean) k r,   r: 1/std / k of each row     so     n W = k r (y W)   where the columns of W add up to 0
 
@@ -15,9 +16,22 @@ from engine.gates.norm import NormRange, Rows
 from engine.gates.polynomial import polynomial
 from engine.wires import Masked, Share, Weight, magnitude
 
-__all__ = ["biased", "rescaled", "unscaled", "y_ring"]
+__all__ = ["biased", "norm_range", "rescaled", "unscaled", "y_ring"]
 
 WORD = 64
+
+
+def norm_range(at: tuple[int, int, int], hidden: int, ring: int, wire: int, scale: int) -> NormRange:
+    """The norm of rows of `hidden` entries with the calibrated magnitudes (y, low, high); y is opened in `wire` bits, n
+    is at `scale` and has `ring` bits after truncation.
+
+    Scales keep nine bits of the smallest row and ten of the smallest 1/std, or as many as 64 bits allow."""
+    y, low, high = at
+    n = ((hidden - 1).bit_length() + 1) // 2  # |n| <= sqrt(D)
+    c_scale, r_scale = max(9 - low // 2, 8), max(10 + (high + 1) // 2, 8)
+    excess = max(0, ring + c_scale + r_scale - scale - WORD)
+    c_scale, r_scale = c_scale - excess // 2, r_scale - (excess - excess // 2)
+    return NormRange(y, y, low, high, n, wire, ring + c_scale + r_scale - scale, c_scale, r_scale)
 
 
 def y_ring(bits: int, high: int, y_scale: int, w_scale: int) -> int:

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
+from engine.errors import TraceError
 from engine.gates.polynomial import lower
 from engine.graph import Graph, Node
 from engine.kernels.interface import leaf_levels, tree_levels
@@ -110,10 +111,13 @@ class PlannedCall:
 
 
 class Plan:
-    """The calls in order, with totals and the digest."""
+    """The calls in order, with totals and the digest.
+
+    Raises TraceError where two calls give one party outputs of the same name."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
+        _check_outputs(program)
         calls: list[PlannedCall] = []
         rounds, seed, tape = 0, (0, 0), (0, 0)
         for i, call in enumerate(program.calls):
@@ -135,6 +139,21 @@ class Plan:
         if self.program.variants != DEFAULT:
             h.update(f"variants {self.program.variants}\n".encode())
         return h.digest()
+
+
+def _check_outputs(program: Program) -> None:
+    """A name means one output of a party: the later of two would take the place of the earlier."""
+    known: dict[tuple[int, str], str] = {}
+    for call in program.calls:
+        for node in program.segments[call.segment].graph:
+            if node.op == "reveal":
+                to, name = node.integer("to"), node.text("name")
+                here = f"call '{call.name}' ({node.origin})"
+                if (to, name) in known:
+                    raise TraceError(
+                        f"two outputs of party {to} are named '{name}': of {known[to, name]} and of {here}; rename one"
+                    )
+                known[to, name] = here
 
 
 def segment(graph: Graph) -> Segment:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.gates.causal import causal_softmax_times
 from engine.gates.exp import exp, exp_piece
 from engine.gates.fss import Table, at_least, below, counts, equal, interval, lookup, piece
 from engine.gates.gelu import gelu
+from engine.gates.gelu_new import gelu_new
 from engine.gates.matmul import bias, gain, matmul
 from engine.gates.maximum import argmax, maximum, stabiliser
 from engine.gates.norm import NormRange, layer_norm, rms_norm
@@ -202,6 +204,7 @@ def _activations() -> Iterator[GateSpec]:
     x = MaskedInput(40, 12, 31 << 12)
     yield _spec("relu", relu, x, ref=lambda v: np.maximum(v, 0))
     yield _spec("gelu", gelu, x, ref=_gelu, tol=2.5e-3)
+    yield _spec("gelu_new", gelu_new, x, ref=_gelu_new, tol=2.5e-3)
     yield _spec("silu", silu, x, ref=lambda v: v / (1 + np.exp(-v)), tol=5e-3)
     yield _spec("sigmoid", sigmoid, x, ref=lambda v: 1 / (1 + np.exp(-v)), tol=1.5e-3)
     yield _spec("tanh", tanh, x, ref=np.tanh, tol=2.5e-3)
@@ -217,6 +220,10 @@ def _gelu(x: Real) -> Real:
     return x * (1 + np.vectorize(erf, otypes=[float])(x / np.sqrt(2))) / 2
 
 
+def _gelu_new(x: Real) -> Real:
+    return x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
+
+
 # ---------------------------------------------------------------------- rows
 def _rows() -> Iterator[GateSpec]:
     score = MaskedInput(34, 12, 40 << 12, (11,))
@@ -227,6 +234,11 @@ def _rows() -> Iterator[GateSpec]:
     yield _spec("stabiliser", lambda v: stabiliser(v, 1, 6), nats, ref=lambda v: v.max(-1, keepdims=True), tol=2.0)
     yield _spec("softmax", softmax, nats, ref=_softmax, tol=3e-2)
     yield _spec("softmax of one", softmax, MaskedInput(34, 20, 60 << 20, (1,)), ref=np.ones_like, tol=3e-2)
+    square, values = MaskedInput(34, 20, 60 << 20, (2, 5, 5)), MaskedInput(52, 11, 7 << 11, (2, 5, 3))
+    yield _spec(
+        "causal softmax times v", lambda s, v: causal_softmax_times(s.as_share(), v, SoftmaxRange()), square, values,
+        ref=_causal, tol=3e-2,
+    )  # fmt: skip
     y = MaskedInput(50, 24, 8 << 24, (24,))
     at = NormRange(y=4, centred=4, low=-3, high=8, n=4)
     yield _spec("layer_norm", lambda v: layer_norm(v.as_share(), at, 1e-5), y, ref=_layer_norm, tol=1.5e-2)
@@ -248,6 +260,11 @@ def _softmax(x: Real) -> Real:
     return e / e.sum(-1, keepdims=True)
 
 
+def _causal(score: Real, v: Real) -> Real:
+    """Row i over the columns 0 .. i."""
+    return _softmax(np.where(np.tri(score.shape[-1], dtype=bool), score, -np.inf)) @ v
+
+
 def _rms_norm(y: Real) -> Real:
     """Rows whose mean square lies below what the range declares are not asked for."""
     square = (y * y).mean(-1, keepdims=True)
@@ -263,7 +280,8 @@ def _variants() -> Iterator[GateSpec]:
     """Every variant of a gate that is not the default; `engine.variants` says what they are."""
     x = MaskedInput(40, 12, 31 << 12)
     curves = (
-        ("gelu", gelu, _gelu, 2.5e-3), ("silu", silu, lambda v: v / (1 + np.exp(-v)), 5e-3),
+        ("gelu", gelu, _gelu, 2.5e-3), ("gelu_new", gelu_new, _gelu_new, 2.5e-3),
+        ("silu", silu, lambda v: v / (1 + np.exp(-v)), 5e-3),
         ("sigmoid", sigmoid, lambda v: 1 / (1 + np.exp(-v)), 1.5e-3), ("tanh", tanh, np.tanh, 4.5e-3),
     )  # fmt: skip
     for name, gate, ref, tol in curves:

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from engine.cost import transcript
+from engine.gates.causal import causal_softmax_times
 from engine.gates.gelu import gelu
+from engine.gates.gelu_new import gelu_new
 from engine.gates.matmul import bias, matmul, weight
 from engine.gates.maximum import argmax, maximum, stabiliser
 from engine.gates.norm import NormRange, layer_norm
@@ -44,6 +46,16 @@ def linear(x: Masked) -> Any:
     return bias(matmul(x, w), b)
 
 
+def causal() -> Segment:
+    """Scores as shares, of which the triangle is opened, and values under a mask that nobody knows."""
+    g = Graph("causal")
+    scores = Masked(g, g.add("input", (), WireType("masked", (2, 4, 4), 34, 20, 60 << 20), owner=0, name="scores"))
+    values = Masked(g, g.add("input", (), WireType("masked", (2, 4, 3), 52, 11, 7 << 11), owner=0, name="values"))
+    y = causal_softmax_times(scores.as_share(), values.as_share().open(), SoftmaxRange())
+    y.reveal(0, "y")
+    return segment(g)
+
+
 def encoder_layer(owner: int | str) -> Segment:
     """A block of a small encoder on two sequences."""
     shape = BertShape(layers=1, heads=2, hidden=8, intermediate=16, vocab=30, max_positions=8)
@@ -55,11 +67,13 @@ def encoder_layer(owner: int | str) -> Segment:
 SEGMENTS: dict[str, Callable[[], Segment]] = {
     "relu": lambda: one("relu", 40, 12, 31 << 12, (4, 8), relu),
     "gelu": lambda: one("gelu", 40, 12, 31 << 12, (4, 8), gelu),
+    "gelu_new": lambda: one("gelu_new", 40, 12, 31 << 12, (4, 8), gelu_new),
     "linear": lambda: one("linear", 44, 12, 15 << 12, (4, 8), linear),
     "rsqrt": lambda: one("rsqrt", 40, 20, 1023 << 20, (4, 1), lambda v: rsqrt(v, -3, 10)),
     "maximum": lambda: one("maximum", 34, 12, 40 << 12, (4, 5), maximum),
     "argmax": lambda: one("argmax", 34, 12, 40 << 12, (4, 5), argmax),
     "stabiliser": lambda: one("stabiliser", 34, 20, 60 << 20, (4, 6), lambda x: stabiliser(x, 1, 6)),
+    "causal": causal,
     "softmax": lambda: one("softmax", 34, 20, 60 << 20, (4, 6), softmax),
     "encoder_layer_owned": lambda: encoder_layer(1),
     "encoder_layer_public": lambda: encoder_layer("public"),
@@ -112,5 +126,5 @@ def test_digest_covers_what_both_parties_must_agree_on() -> None:
     ]  # fmt: skip
     assert len({s.digest for s in others} | {base}) == 6
     calls = [(Call(0, "a"),), (Call(0, "b"),), (Call(0, "a", "layer 1."),), (Call(0, "a"), Call(0, "a"))]
-    s = one("a", 40, 12, 31 << 12, (4, 8), relu)
+    s = encoder_layer(1)
     assert len({Plan(Program((s,), c)).digest for c in calls}) == 4

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import BoundError, InputError
+from engine.errors import BoundError, InputError, TraceError
 from engine.gates.matmul import bias, matmul, weight
 from engine.gates.relu import relu
 from engine.graph import Graph, WireType
@@ -105,3 +105,18 @@ def test_a_missing_weight_is_named(kernels: Kernels) -> None:
 def test_a_value_beyond_its_bound_names_line_and_layer(kernels: Kernels) -> None:
     with pytest.raises(BoundError, match=r"test_segments.py:\d+: in first a value of 'input' exceeds the bound 2\^21"):
         run(1, kernels, np.full((N, D), 1 << 21))
+
+
+def test_two_calls_with_outputs_of_one_name_are_refused() -> None:
+    """The later one would silently take the place of the earlier."""
+    s = one_reveal("y")
+    with pytest.raises(TraceError, match=r"party 0 are named 'y': of call 'first' \(.*\) and of call 'second' \(.*\)"):
+        Plan(Program((s,), (Call(0, "first"), Call(0, "second"))))
+    Plan(Program((s, one_reveal("z")), (Call(0, "first"), Call(1, "second"))))
+
+
+def one_reveal(name: str) -> Segment:
+    g = Graph("revealing")
+    x = Masked(g, g.add("input", (), WireType("masked", (2,), 20, 0, 100), owner=0, name="x"))
+    x.as_share().reveal(0, name)
+    return segment(g)

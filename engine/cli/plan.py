@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
 
+from engine.cli.calibrate import device_option
 from engine.cli.common import Output, json_option, progress, size, text_errors
+from engine.cli.variants import choice_data, choice_table, choice_text, chosen_for, variant_options
+from engine.cli.why import Reasons
 from engine.cost import Cost, by_gate, by_layer, plan_cost, total, transcript
 from engine.errors import InputError
 from engine.models.bert import bert
 from engine.models.calibrate import calibrated, default_ranges, measured
+from engine.models.choose import Choice
 from engine.models.compiled import PUBLIC, PublicModel, public_of, read_public
 from engine.models.shapes import SHAPES
 from engine.models.text import CALIBRATION_TEXTS
@@ -23,6 +30,8 @@ from engine.ring import packed_bytes
 from engine.scheduler.plan import Call, Plan, Program
 from engine.testing.fuzz import find_gate
 from engine.testing.traced import trace
+from engine.variants import DEFAULT, Variants, parse
+from simulators.profiles import Network
 
 __all__ = ["plan"]
 
@@ -41,11 +50,16 @@ __all__ = ["plan"]
 @click.option(
     "--transcript", "show_transcript", is_flag=True, help="Print the protocol transcript of every distinct segment."
 )
+@click.option(
+    "--why", is_flag=True, help="Say what every width, key, table, polynomial and variant costs, why, and what else."
+)
+@variant_options
+@device_option
 @json_option
 @text_errors
 def plan(
     model: str | None, lengths: tuple[int, ...], shape: str | None, weights: str, elements: int, gates: bool,
-    show_transcript: bool, as_json: bool,
+    show_transcript: bool, why: bool, variants: str | None, network: Network | None, device: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Rounds, bytes, tape and work of a run, per layer and per gate; nothing runs, and the figures are exact.
 
@@ -55,25 +69,36 @@ def plan(
 
     A bare --shape is counted as the literature counts it, from the embedded input to the last norm; embedding and head
     are listed apart.
+
+    With --network the variants of gates are those predicted to be the fastest there; a table shows what each of the
+    others would cost in its place. A compiled model keeps its own variants: `roundelay compile --network` stores them.
     """
     if (model is None) == (shape is None):
         raise InputError("give either MODEL or --shape")
     sizes = lengths or (128,)
+    how, compared = _variants(model, shape, sizes, weights, variants, network, device)
     public: PublicModel | None = None
     apart: list[Cost] = []
     if model is not None and not _is_model(model):
         planned = _gate(model, elements)
     elif shape is not None:
-        planned, apart = _shape(shape, sizes, weights)
+        planned, apart = _shape(shape, sizes, weights, how or DEFAULT)
     else:
-        public = _model(str(model))
+        public = _model(str(model), how)
         planned = public.plan(sizes)
     data = _data(model or str(shape), planned, public, sizes, apart, weights)
     shown: list[Any] = [_table(planned, apart), _totals(planned, data)]
+    if compared is not None and network is not None:
+        data["choice"] = choice_data(compared, network)
+        shown += [choice_table(compared, network), choice_text(compared, network)]
     if gates:
         shown += _gate_tables(planned)
     if show_transcript:
         shown += [transcript(s) for s in planned.program.segments]
+    if why:
+        found = Reasons.of(planned, None if compared else _varied(shape, sizes, weights, public))
+        data["why"] = found.as_dict()
+        shown += found.tables()
     Output(as_json).result(data, *shown)
 
 
@@ -87,23 +112,63 @@ def _gate(name: str, elements: int) -> Plan:
     return Plan(Program((segment,), (Call(0, name.rpartition(":")[2]),)))
 
 
-def _shape(shape: str, lengths: tuple[int, ...], weights: str) -> tuple[Plan, list[Cost]]:
-    """The encoder of a bare shape, and the costs that are listed apart."""
+def _variants(
+    model: str | None, shape: str | None, sizes: tuple[int, ...], weights: str, names: str | None,
+    network: Network | None, device: Path | None,
+) -> tuple[Variants | None, Choice | None]:  # fmt: skip
+    """The variants asked for, and the comparison that they come from. Raises InputError where there is no choice."""
+    if names is None and network is None:
+        return None, None
+    if names is not None and network is not None:
+        raise InputError("give --variants, or --network to have them chosen, not both")
+    if model is not None and not _is_model(model):
+        raise InputError("a gate has no variants: give a model or --shape with --variants or --network")
+    if names is not None or network is None:
+        return parse(str(names)), None
+    if shape is not None:
+        choice = chosen_for(lambda v: _encoder(shape, sizes, weights, v), network, sizes, device)
+    else:
+        public = _model(str(model))
+        choice = chosen_for(lambda v: replace(public, variants=v).plan(sizes), network, sizes, device)
+    return choice.best.variants, choice
+
+
+def _encoder(shape: str, lengths: tuple[int, ...], weights: str, variants: Variants) -> Plan:
     what = SHAPES[shape]
     for n in lengths:
         if not 1 <= n <= what.max_positions:
             raise InputError(f"{shape} takes 1 to {what.max_positions} tokens, not {n}")
-    ranges, owner = default_ranges(what), {"owned": 1}.get(weights, weights)
-    encoder = Plan(bert(what, ranges, lengths, owner=owner, embedding=False, head="mean"))
+    owner = {"owned": 1}.get(weights, weights)
+    return Plan(bert(what, default_ranges(what), lengths, owner=owner, embedding=False, head="mean", variants=variants))
+
+
+def _shape(shape: str, lengths: tuple[int, ...], weights: str, variants: Variants) -> tuple[Plan, list[Cost]]:
+    """The encoder of a bare shape, and the costs that are listed apart."""
+    encoder, what = _encoder(shape, lengths, weights, variants), SHAPES[shape]
     apart = [c for c in by_layer(encoder) if not c.name.startswith("layer")]
-    if owner != "public":
-        apart.insert(0, by_layer(Plan(bert(what, ranges, lengths, owner=owner)))[0])
+    if weights != "public":
+        whole = Plan(bert(what, default_ranges(what), lengths, owner={"owned": 1}.get(weights, weights)))
+        apart.insert(0, by_layer(whole)[0])
     return encoder, apart
 
 
-def _model(name: str) -> PublicModel:
-    if (Path(name) / PUBLIC).exists():
-        return read_public(Path(name))
+def _varied(
+    shape: str | None, sizes: tuple[int, ...], weights: str, public: PublicModel | None
+) -> Callable[[Variants], Plan] | None:
+    """The same plan with other variants, where it has any."""
+    if shape is not None:
+        return lambda v: _encoder(shape, sizes, weights, v)
+    return None if public is None else lambda v: replace(public, variants=v).plan(sizes)
+
+
+def _model(name: str, variants: Variants | None = None) -> PublicModel:
+    """A compiled model, with its own variants where no others are asked for; or one that is calibrated here."""
+    public = read_public(Path(name)) if (Path(name) / PUBLIC).exists() else _calibrated(name)
+    return public if variants is None else replace(public, variants=variants)
+
+
+@lru_cache(maxsize=1)
+def _calibrated(name: str) -> PublicModel:
     checkpoint = load_model(name)
     with progress("calibrating", "texts") as bar:
         return public_of(checkpoint, calibrated(checkpoint, measured(checkpoint, list(CALIBRATION_TEXTS), bar)))
@@ -122,7 +187,8 @@ def _data(
     whole = total("total", lines) if apart else plan_cost(planned)
     layers = [c for c in lines if c.name.startswith("layer")]
     data = {
-        "name": name, "tokens": list(lengths), "weights": weights, "rounds": whole.rounds,
+        "name": name, "tokens": list(lengths), "weights": weights, "variants": str(planned.program.variants),
+        "rounds": whole.rounds,
         "rounds_per_layer": [c.rounds for c in layers], "bytes_sent": list(whole.online),
         "prepare_bytes": list(whole.prepare), "setup_bytes": _setup_bytes(planned, public),
         "tape_bytes": list(whole.tape), "aes_steps": whole.aes, "headroom": whole.headroom,
@@ -186,7 +252,7 @@ def _totals(planned: Plan, data: dict[str, Any]) -> str:
         f"{data['rounds']} rounds; online {size(a + b)} in both directions, {size(sum(data['prepare_bytes']))} in "
         f"prepare, {size(data['setup_bytes'])} of masked weights once a model; tape {size(t)} (P0), "
         f"{size(u)} (P1){apart}\n"
-        f"plan {planned.digest.hex()[:16]}"
+        f"plan {planned.digest.hex()[:16]}, variants {planned.program.variants}"
     )
 
 

@@ -34,6 +34,7 @@ from engine.models.shapes import BertShape
 from engine.parameters import Small
 from engine.ring import U64
 from engine.scheduler.plan import Plan
+from engine.variants import DEFAULT, Variants, parse
 
 __all__ = [
     "PUBLIC",
@@ -55,7 +56,8 @@ PUBLIC, TOKENIZER, WEIGHTS = "public.json", "tokenizer.json", "weights.safetenso
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PublicModel:
-    """What both parties and the dealer know of a model. `digest` is hex."""
+    """What both parties and the dealer know of a model. `digest` is hex. The owner chose the variants: nobody else
+    computes them again."""
 
     name: str
     shape: BertShape
@@ -64,6 +66,7 @@ class PublicModel:
     normalize: bool
     labels: tuple[str, ...]
     digest: str = ""
+    variants: Variants = DEFAULT
 
     def plan(self, lengths: Sequence[int]) -> Plan:
         """The plan of a batch of sequences of these public lengths. Raises InputError."""
@@ -98,7 +101,10 @@ class PublicModel:
         return y / max(float(np.linalg.norm(y)), 1e-30) if self.normalize else y
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True)
+        data = {"format": FORMAT, **dataclasses.asdict(self), "variants": str(self.variants)}
+        if self.variants == DEFAULT:  # as models were written that had no choice
+            del data["variants"]
+        return json.dumps(data, indent=1, sort_keys=True)
 
     @staticmethod
     def from_json(text: str, where: str) -> PublicModel:
@@ -115,7 +121,7 @@ class PublicModel:
 
 @lru_cache(maxsize=16)
 def _plan(model: PublicModel, lengths: tuple[int, ...]) -> Plan:
-    return Plan(bert(model.shape, model.ranges, lengths, head=model.head))
+    return Plan(bert(model.shape, model.ranges, lengths, head=model.head, variants=model.variants))
 
 
 def _public(data: dict[str, Any]) -> PublicModel:
@@ -123,9 +129,8 @@ def _public(data: dict[str, Any]) -> PublicModel:
     blocks = tuple(_block(b) for b in ranges["blocks"])
     head = HeadRange(**{k: _small(v) for k, v in ranges["head"].items()})
     labels = tuple(str(x) for x in data.pop("labels"))
-    model = PublicModel(
-        shape=shape, ranges=BertRanges(_triple(ranges["embedding"]), blocks, head), labels=labels, **data
-    )
+    variants, bounds = parse(data.pop("variants", str(DEFAULT))), BertRanges(_triple(ranges["embedding"]), blocks, head)
+    model = PublicModel(shape=shape, ranges=bounds, labels=labels, variants=variants, **data)
     texts = isinstance(model.name, str) and model.name.isprintable() and re.fullmatch("[0-9a-f]{64}", model.digest)
     ends = (
         model.head in HEADS and isinstance(model.normalize, bool) and (model.head == "classify") == (shape.labels > 0)
@@ -173,18 +178,23 @@ class CompiledModel:
     tokenizer_json: str = dataclasses.field(repr=False)
 
 
-def public_of(checkpoint: Checkpoint, ranges: BertRanges) -> PublicModel:
+def public_of(checkpoint: Checkpoint, ranges: BertRanges, variants: Variants = DEFAULT) -> PublicModel:
     """The public part of a model that is not compiled yet: it has no digest."""
     c = checkpoint
-    return PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels))
+    return PublicModel(c.name, c.config, ranges, head_of(c), c.normalize, tuple(c.labels), variants=variants)
 
 
 def compile_model(
-    checkpoint: Checkpoint, ranges: BertRanges, integers: Mapping[str, Small], folder: Path
+    checkpoint: Checkpoint,
+    ranges: BertRanges,
+    integers: Mapping[str, Small],
+    folder: Path,
+    variants: Variants = DEFAULT,
 ) -> CompiledModel:
-    """Write the compiled model, over one that may be there. Raises LocalError if the folder cannot be written."""
+    """Write the compiled model, over one that may be there; integers as `quantise` makes them for these variants.
+    Raises LocalError if the folder cannot be written."""
     salt = secrets.token_bytes(16)
-    public = public_of(checkpoint, ranges)
+    public = public_of(checkpoint, ranges, variants)
     public = dataclasses.replace(public, digest=_digest(public, integers, salt))
     # NumPy arrays are saved as they lie in memory, so a transposed view would land transposed.
     weights = save({k: np.ascontiguousarray(v) for k, v in integers.items()}, {"salt": salt.hex()})

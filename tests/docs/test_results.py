@@ -134,6 +134,18 @@ def test_the_fields_of_a_plan_that_is_no_models() -> None:
     assert fields(call("plan", "relu")) == DOCUMENTED["plan"][0] - {"model"}
 
 
+def test_the_fields_of_a_choice() -> None:
+    said = call("plan", "--shape", "bert-tiny", "--tokens", 4, "--network", "lan-1g")
+    assert fields(said) == DOCUMENTED["plan"][0] - {"model"} | DOCUMENTED["plan --network"][0]
+    plan = {"variants", "rounds", "bytes_sent", "tape_bytes", "aes_steps", "seconds"}
+    choice = said["choice"]
+    assert set(choice["chosen"]) == set(choice["default"]) == plan
+    assert (
+        choice["chosen"]["variants"] == said["variants"] and choice["chosen"]["seconds"] <= choice["default"]["seconds"]
+    )
+    assert all(set(line) in ({"kind", "variant"}, {"kind", "variant"} | plan) for line in choice["instead"])
+
+
 def test_the_fields_of_a_fuzz() -> None:
     assert fields(call("fuzz", "relu", "-n", 5)) == DOCUMENTED["fuzz"][0]
 

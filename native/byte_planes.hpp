@@ -11,7 +11,7 @@ namespace {
 
 constexpr std::size_t TILE_SIDE = 16, TILE_DEPTH = 64, TILE_BYTES = 1024;
 
-// The mask of the first min(count, most) lanes.
+// The mask of the first `count` lanes.
 inline u64 first_lanes(std::size_t count) { return low_bits(count < 64 ? int(count) : 64); }
 inline std::size_t beyond(std::size_t count, std::size_t start) { return count > start ? count - start : 0; }
 
@@ -33,7 +33,7 @@ inline void transpose_words(__m512i (&x)[8]) {
     }
 }
 
-// Indices for _mm512_permutexvar_epi8: byte `outer * inner_count + inner` of the result comes from byte `inner * (64 / inner_count) + outer`.
+// Indices for _mm512_permutexvar_epi8: byte `outer * inner_count + inner` comes from byte `inner * (64 / inner_count) + outer`.
 template <int inner_count>
 struct Regroup {
     alignas(64) u8 from[64];
@@ -61,48 +61,67 @@ inline void split_words(__m512i (&x)[8]) {
     transpose_words(x);
 }
 
-// `count` <= 64 words of one row of the left operand; plane p goes to to + p pitch, zeros follow the last word.
-inline void split_row(const u64* from, std::size_t count, int planes, u8* to, std::size_t pitch) {
+// The planes of a row of the left operand, of which `count` words are left, from a tile to the next; zeros follow the last word.
+inline void split_row(const u64* from, std::size_t count, int planes, u8* to) {
     __m512i x[8];
     for (int q = 0; q < 8; ++q) x[q] = _mm512_maskz_loadu_epi64(__mmask8(first_lanes(beyond(count, 8 * q))), from + 8 * q);
     split_words(x);
-    for (int p = 0; p < planes; ++p) _mm512_store_si512(to + std::size_t(p) * pitch, x[p]);
+    for (int p = 0; p < planes; ++p) _mm512_store_si512(to + std::size_t(p) * TILE_BYTES, x[p]);
 }
 
-// The planes of `rows` <= 4 rows and `columns` <= 16 columns of the right operand, each in the order of a tile's row.
+// Four rows of sixteen columns of the right operand, `row` entries apart, of which `rows` and `columns` are left.
 struct Square {
-    std::size_t row, rows, columns;  // entries from one row to the next
-
-    void planes(const u64* from, __m512i (&x)[8]) const {
-        for (std::size_t i = 0; i < 8; ++i) {
-            const __mmask8 lanes = __mmask8(i / 2 < rows ? first_lanes(beyond(columns, i % 2 * 8)) : 0);
-            x[i] = _mm512_maskz_loadu_epi64(lanes, from + i / 2 * row + i % 2 * 8);
-        }
-        split_words(x);
-        for (__m512i& v : x) v = depth_first(v);
-    }
-    void planes(const i32* from, __m512i (&x)[4]) const {
-        __m512i v[4];
-        for (std::size_t i = 0; i < 4; ++i)
-            v[i] = halves_to_planes(_mm512_maskz_loadu_epi32(__mmask16(i < rows ? first_lanes(columns) : 0), from + i * row));
-        const __m512i a = _mm512_shuffle_i64x2(v[0], v[1], 0x44), b = _mm512_shuffle_i64x2(v[0], v[1], 0xee);
-        const __m512i c = _mm512_shuffle_i64x2(v[2], v[3], 0x44), d = _mm512_shuffle_i64x2(v[2], v[3], 0xee);
-        x[0] = depth_first(_mm512_shuffle_i64x2(a, c, 0x88));
-        x[1] = depth_first(_mm512_shuffle_i64x2(a, c, 0xdd));
-        x[2] = depth_first(_mm512_shuffle_i64x2(b, d, 0x88));
-        x[3] = depth_first(_mm512_shuffle_i64x2(b, d, 0xdd));
-    }
-    void planes(const i16* from, __m512i (&x)[2]) const {
-        __m256i v[4];
-        for (std::size_t i = 0; i < 4; ++i)
-            v[i] = _mm256_maskz_loadu_epi16(__mmask16(i < rows ? first_lanes(columns) : 0), from + i * row);
-        const __m512i low = _mm512_inserti64x4(_mm512_castsi256_si512(v[0]), v[1], 1);
-        const __m512i high = _mm512_inserti64x4(_mm512_castsi256_si512(v[2]), v[3], 1);
-        const __m512i even = _mm512_load_si512(low_bytes.from), odd = _mm512_add_epi8(even, _mm512_set1_epi8(1));
-        x[0] = _mm512_permutex2var_epi8(low, even, high);
-        x[1] = _mm512_permutex2var_epi8(low, odd, high);
-    }
+    std::size_t row, rows, columns;
+    bool whole() const { return rows >= 4 && columns >= TILE_SIDE; }
 };
+
+template <bool whole>
+void load_square(const Square& s, const u64* from, __m512i (&x)[8]) {
+    for (std::size_t i = 0; i < 8; ++i) {
+        const __mmask8 lanes = __mmask8(whole ? 0xff : i / 2 < s.rows ? first_lanes(beyond(s.columns, i % 2 * 8)) : 0);
+        x[i] = _mm512_maskz_loadu_epi64(lanes, from + i / 2 * s.row + i % 2 * 8);
+    }
+    split_words(x);
+    for (__m512i& v : x) v = depth_first(v);
+}
+
+template <bool whole>
+void load_square(const Square& s, const i32* from, __m512i (&x)[4]) {
+    __m512i v[4];
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __mmask16 lanes = __mmask16(whole ? 0xffff : i < s.rows ? first_lanes(s.columns) : 0);
+        v[i] = halves_to_planes(_mm512_maskz_loadu_epi32(lanes, from + i * s.row));
+    }
+    const __m512i a = _mm512_shuffle_i64x2(v[0], v[1], 0x44), b = _mm512_shuffle_i64x2(v[0], v[1], 0xee);
+    const __m512i c = _mm512_shuffle_i64x2(v[2], v[3], 0x44), d = _mm512_shuffle_i64x2(v[2], v[3], 0xee);
+    x[0] = depth_first(_mm512_shuffle_i64x2(a, c, 0x88));
+    x[1] = depth_first(_mm512_shuffle_i64x2(a, c, 0xdd));
+    x[2] = depth_first(_mm512_shuffle_i64x2(b, d, 0x88));
+    x[3] = depth_first(_mm512_shuffle_i64x2(b, d, 0xdd));
+}
+
+template <bool whole>
+void load_square(const Square& s, const i16* from, __m512i (&x)[2]) {
+    __m256i v[4];
+    for (std::size_t i = 0; i < 4; ++i) {
+        const __mmask16 lanes = __mmask16(whole ? 0xffff : i < s.rows ? first_lanes(s.columns) : 0);
+        v[i] = _mm256_maskz_loadu_epi16(lanes, from + i * s.row);
+    }
+    const __m512i upper = _mm512_inserti64x4(_mm512_castsi256_si512(v[0]), v[1], 1);
+    const __m512i lower = _mm512_inserti64x4(_mm512_castsi256_si512(v[2]), v[3], 1);
+    const __m512i even = _mm512_load_si512(low_bytes.from), odd = _mm512_add_epi8(even, _mm512_set1_epi8(1));
+    x[0] = _mm512_permutex2var_epi8(upper, even, lower);
+    x[1] = _mm512_permutex2var_epi8(upper, odd, lower);
+}
+
+// Its planes, each a row of a tile, from a tile to the next; zeros where no entries are left.
+template <class Entry>
+void split_square(const Square& s, const Entry* from, int planes, u8* to) {
+    __m512i x[sizeof(Entry)];
+    if (s.whole()) load_square<true>(s, from, x);
+    else load_square<false>(s, from, x);
+    for (int p = 0; p < planes; ++p) _mm512_store_si512(to + std::size_t(p) * TILE_BYTES, x[p]);
+}
 
 }  // namespace
 }  // namespace roundelay

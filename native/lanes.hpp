@@ -47,14 +47,15 @@ struct Full64 {
     }
     static Lane add_product(Lane sum, Lane a, Lane b) { return _mm512_add_epi64(sum, product(a, b)); }
     struct Sum {
-        Lane low, cross;
+        Lane low, cross;  // cross: the two products of one low and one high half, side by side
         void add(const u64* a, Lane b) {
-            const Lane a_low = _mm512_set1_epi64(i64(*a)), a_high = _mm512_set1_epi64(i64(*a >> 32));
-            low = _mm512_add_epi64(low, _mm512_mul_epu32(a_low, b));
-            cross = _mm512_add_epi64(cross, _mm512_mul_epu32(a_high, b));
-            cross = _mm512_add_epi64(cross, _mm512_mul_epu32(a_low, _mm512_srli_epi64(b, 32)));
+            const Lane each = _mm512_set1_epi64(i64(*a));
+            low = _mm512_add_epi64(low, _mm512_mul_epu32(each, b));
+            cross = _mm512_add_epi32(cross, _mm512_mullo_epi32(each, _mm512_shuffle_epi32(b, _MM_PERM_ENUM(0xb1))));
         }
-        Lane total() const { return _mm512_add_epi64(low, _mm512_slli_epi64(cross, 32)); }
+        Lane total() const {
+            return _mm512_add_epi64(low, _mm512_slli_epi64(_mm512_add_epi64(cross, _mm512_srli_epi64(cross, 32)), 32));
+        }
     };
 };
 

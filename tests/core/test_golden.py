@@ -26,6 +26,7 @@ from engine.graph import Graph, WireType
 from engine.models.bert import BertRanges, BlockRange, HeadRange, bert
 from engine.models.shapes import BertShape
 from engine.scheduler.plan import Call, Plan, Program, Segment, segment
+from engine.variants import DEFAULT, FEWEST_ROUNDS, Variants
 from engine.wires import Masked, Share
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -56,12 +57,13 @@ def causal() -> Segment:
     return segment(g)
 
 
-def encoder_layer(owner: int | str) -> Segment:
-    """A block of a small encoder on two sequences."""
-    shape = BertShape(layers=1, heads=2, hidden=8, intermediate=16, vocab=30, max_positions=8)
+def encoder_layer(owner: int | str, variants: Variants = DEFAULT, layers: int = 1) -> Segment:
+    """The last block but one (or the only one) of a small encoder on two sequences."""
+    shape = BertShape(layers=layers, heads=2, hidden=8, intermediate=16, vocab=30, max_positions=8)
     block = BlockRange(SoftmaxRange(), 5, 5, (4, -6, 4), (5, -6, 5))
-    ranges = BertRanges((4, -6, 4), (block,), HeadRange(4))
-    return bert(shape, ranges, [3, 1], owner=owner, embedding=False).segments[1]
+    ranges = BertRanges((4, -6, 4), (block,) * layers, HeadRange(4))
+    program = bert(shape, ranges, [3, 1], owner=owner, embedding=False, variants=variants)
+    return program.segments[program.calls[max(layers - 1, 1)].segment]
 
 
 SEGMENTS: dict[str, Callable[[], Segment]] = {
@@ -77,6 +79,7 @@ SEGMENTS: dict[str, Callable[[], Segment]] = {
     "softmax": lambda: one("softmax", 34, 20, 60 << 20, (4, 6), softmax),
     "encoder_layer_owned": lambda: encoder_layer(1),
     "encoder_layer_public": lambda: encoder_layer("public"),
+    "encoder_layer_fewest_rounds": lambda: encoder_layer(1, FEWEST_ROUNDS, 3),
     "layer_norm": lambda: one("layer_norm", 50, 24, 8 << 24, (4, 16), lambda y: layer_norm(y, NORM, 1e-5)),
 }
 NORM = NormRange(y=4, centred=4, low=-3, high=8, n=4)

@@ -252,7 +252,7 @@ Dealing = Callable[[], AbstractAsyncContextManager[DealerClient]]
 """Opens a connection to the dealer."""
 
 
-def dealing(address: str, key: str, home: Home, transport: str = "zeromq", deadline: float = 60.0) -> Dealing:
+def dealing(address: str, key: str, home: Home, transport: str = "tcp", deadline: float = 60.0) -> Dealing:
     """Opens connections to a dealer of known key."""
 
     @asynccontextmanager

@@ -196,7 +196,7 @@ async def connect(
     home: Path | None = None,
     model: str | None = None,
     dealer: tuple[str, str] | None = None,
-    transport: str = "zeromq",
+    transport: str = "tcp",
     deadline: float = 60.0,
     kernels: Kernels | None = None,
     overlap: bool = True,
@@ -228,7 +228,7 @@ async def pair(
     owner: str,
     *,
     home: Path | None = None,
-    transport: str = "zeromq",
+    transport: str = "tcp",
     deadline: float = 60.0,
     progress: Progress | None = None,
 ) -> tuple[Pairing, int]:

@@ -42,7 +42,7 @@ SPARE_BYTES = 256 << 20
 class Job:
     """How to run. `deadline`: seconds that one wait may last. `network`: what each party delays what it sends by."""
 
-    transport: str = "zeromq"
+    transport: str = "tcp"
     overlap: bool = True
     deadline: float = 300.0
     network: Network | None = None

@@ -30,7 +30,7 @@ __all__ = ["bench"]
 @click.argument("workload")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1), help="Each with a fresh pair of tapes.")
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
-@click.option("--transport", default="zeromq", show_default=True, help="zeromq, tcp, memory, or one of your own.")
+@click.option("--transport", default="tcp", show_default=True, help="tcp, zeromq, memory, or one of your own.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
 @click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")

@@ -58,8 +58,8 @@ home_option = click.option(
 )  # fmt: skip
 
 transport_option = click.option(
-    "--transport", envvar="ROUNDELAY_TRANSPORT", default="zeromq", show_default=True,
-    help="How bytes travel, the same on all sides: zeromq (CURVE), tcp (sealed records, faster), or one of your own.",
+    "--transport", envvar="ROUNDELAY_TRANSPORT", default="tcp", show_default=True,
+    help="How bytes travel, the same on all sides: tcp, zeromq (slower; ipc:// addresses too), or one of your own.",
 )  # fmt: skip
 workers_option = click.option(
     "--workers", envvar="ROUNDELAY_WORKERS", default=1, show_default=True, type=click.IntRange(1, 1024),

@@ -144,7 +144,8 @@ def _host_and_port(address: str) -> tuple[str, int]:
     match = ADDRESS.fullmatch(address)
     port = 0 if match is None or match["port"] == "*" else int(match["port"])
     if match is None or port > 0xFFFF:
-        raise InputError(f"a tcp address is tcp://host:port, unlike {address!r}")
+        hint = "; the zeromq transport takes ipc:// addresses" if address.startswith("ipc:") else ""
+        raise InputError(f"a tcp address is tcp://host:port, unlike {address!r}{hint}")
     host = match["host"].strip("[]")
     return ("0.0.0.0" if host == "*" else host), port
 

@@ -207,7 +207,7 @@ def test_malformed_keys(call: Call, home: Path, model: Path, key: str) -> None:
     "address", ["", "127.0.0.1:7000", "http://host:80", "tcp://host", "tcp://host:99999", "ipc://"]
 )
 def test_malformed_addresses(call: Call, home: Path, model: Path, address: str) -> None:
-    sentence = r"a zeromq address is tcp://host:port or ipc:///path, unlike"
+    sentence = r"a tcp address is tcp://host:port, unlike"
     for args in (
         ("pair", address, "--owner", KEY),
         ("deal", "--serve", address, "--owner", KEY, "--client", KEY),
@@ -228,8 +228,9 @@ def test_a_port_in_use(call: Call, home: Path, model: Path) -> None:
 
 
 def test_an_ipc_address_in_a_folder_that_is_not_there(call: Call, home: Path, model: Path) -> None:
-    done = call("serve", model, "--listen", NOWHERE, "--client", KEY, "--home", home)
-    refused(done, 2, r"cannot listen at 'ipc:///nowhere/at/all.sock'")
+    args = ("serve", model, "--listen", NOWHERE, "--client", KEY, "--home", home)
+    refused(call(*args, "--transport", "zeromq"), 2, r"cannot listen at 'ipc:///nowhere/at/all.sock'")
+    refused(call(*args), 2, r"a tcp address .*; the zeromq transport takes ipc:// addresses")
 
 
 @pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,17 @@ from engine.kernels import get_kernels
 from engine.pairing import Pairing
 from engine.report.results import recorded
 from engine.result import RunResult
-from engine.session import connect
+from engine.run import Progress
+from engine.session import ClientSession, connect
 from engine.transport.identity import check_public_key
 from engine.transport.loop import run
+from engine.transport.multiplex import MOST_STREAMS
 from simulators.profiles import Network
 
 __all__ = ["classify", "embed"]
+
+
+Call = Callable[[list[str]], Awaitable[RunResult]]
 
 
 def _options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,6 +50,8 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--file", "path", type=click.Path(path_type=Path, dir_okay=False), help="Texts, one a line."),
         click.option("--model", help="Name or digest of the paired model, if there are several."),
         click.option("--batch/--one-by-one", default=True, help="All texts share rounds in one run, or a run each."),
+        click.option("--at-once", default=1, show_default=True, type=click.IntRange(1, MOST_STREAMS),
+                     help="With --one-by-one: so many runs at the same time, sharing round trips and messages."),
         click.option("--dealer", metavar="ADDRESS", help="The dealer's service. [default: tapes from files in --home]"),
         click.option("--dealer-key", help="Public key of the dealer."),
         click.option("--deadline", default=60.0, show_default=True, help="Seconds that one wait may last."),
@@ -76,10 +84,12 @@ def classify(**kwargs: Any) -> None:
 
 
 def _client(
-    what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool,
+    what: str, address: str, texts: tuple[str, ...], path: Path | None, model: str | None, batch: bool, at_once: int,
     dealer: str | None, dealer_key: str | None, deadline: float, overlap: bool, transport: str, workers: int,
     network: Network | None, live: bool, report: Path | None, trace: Path | None, home: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
+    if at_once > 1 and batch:
+        raise InputError("--at-once is for runs of one text each: add --one-by-one")
     if (dealer is None) != (dealer_key is None):
         raise InputError("--dealer and --dealer-key go together")
     lines = [*texts, *(read_lines(path) if path is not None else [])]
@@ -99,12 +109,14 @@ def _client(
                 deadline=deadline,
                 kernels=get_kernels(workers=workers),
                 overlap=overlap,
-                progress=bar,
+                progress=bar if at_once == 1 else None,
                 watch=watch,
                 behind=behind(network),
             ) as session:
                 call = session.embed if what == "embed" else session.classify
-                return session.pairing, [await call(group) for group in groups]
+                if at_once == 1:
+                    return session.pairing, [await call(group) for group in groups]
+                return session.pairing, await _beside(session, call, groups, at_once, bar)
 
     pairing, runs = run(go())
     data = _report(what, pairing, lines, runs) | {"network": None if network is None else network.as_dict()}
@@ -116,6 +128,27 @@ def _client(
         }  # fmt: skip
         rates = None if network is None else network.rates
         reports.write(recorded(f"{what} {pairing.public.name}", runs, data, facts, rates))
+
+
+async def _beside(
+    session: ClientSession, call: Call, groups: list[list[str]], at_once: int, done: Progress | None
+) -> list[RunResult]:
+    """A run each, so many at the same time; `done` is told of finished runs. A failure ends those that still run."""
+    await session.side_by_side()
+    turns, finished = asyncio.Semaphore(at_once), 0
+
+    async def one(group: list[str]) -> RunResult:
+        nonlocal finished
+        async with turns:
+            result = await call(group)
+        finished += 1
+        if done is not None:
+            done(finished, len(groups))
+        return result
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(texts)) for texts in groups]
+    return [task.result() for task in tasks]
 
 
 def _report(what: str, pairing: Pairing, texts: list[str], runs: list[RunResult]) -> dict[str, Any]:

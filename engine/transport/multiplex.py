@@ -26,12 +26,12 @@ from engine.errors import LocalError, PeerError, RoundelayError
 from engine.transport.channel import CLOSED_HERE, FOREVER, Buffer, Channel, ChannelOptions, Listener, patience
 from engine.transport.mailbox import MESSAGE_COST, Mailbox, Signal, Window, fresh
 
-__all__ = ["Multiplexer", "StreamChannel"]
+__all__ = ["MOST_STREAMS", "Multiplexer", "StreamChannel"]
 
 HEADER = struct.Struct("<III")
 BUNDLE_BYTES = 1 << 18
 """A bundle gathers no further entry once it has this many bytes."""
-MOST_STREAMS = 256
+MOST_STREAMS = 64
 """Open at once, from either side."""
 CLOSED_BY_PEER = "the other side closed this stream"
 

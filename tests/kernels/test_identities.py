@@ -104,9 +104,7 @@ def test_range_lookup(kernels: Kernels, rng: np.random.Generator, m: int, first:
 
 @pytest.mark.parametrize(("m", "points"), [(1, 3), (3, 3), (4, 0), (10, 7), (14, 3), (23, 3)])
 @pytest.mark.parametrize("interpolated", [False, True])
-def test_arithmetic_leaf(
-    kernels: Kernels, rng: np.random.Generator, m: int, points: int, interpolated: bool
-) -> None:
+def test_arithmetic_leaf(kernels: Kernels, rng: np.random.Generator, m: int, points: int, interpolated: bool) -> None:
     n, size, first = 400, min(300, 2**m), -5
     width = 2 if interpolated else 1
     value, slope = rng.integers(-(2**50), 2**50, size), rng.integers(-(2**20), 2**20, size)

@@ -41,10 +41,11 @@ def deep(layers: int) -> Parties:
     return Parties(plan, public.inputs(sequences), setup_weights(plan, quantise(made), get_kernels(), bytes(16)))
 
 
-async def read_while_waiting(parties: Parties, party: int) -> int:
+async def read_while_waiting(parties: Parties, party: int, ahead: int = module.PREPARE_BYTES) -> int:
     """Bytes of tape that a party has taken while its peer, prepared, says nothing more."""
     tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
     executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]
+    executors[party].ahead = ahead
     await asyncio.gather(*(e.prepare() for e in executors))
     with pytest.raises(ExceptionGroup, match=r"unhandled errors"):
         await executors[party].online()
@@ -55,10 +56,9 @@ async def read_while_waiting(parties: Parties, party: int) -> int:
 async def test_what_is_read_ahead_does_not_grow_with_the_tape(party: int, monkeypatch: pytest.MonkeyPatch) -> None:
     shallow, longer = deep(1), deep(8)
     budget = shallow.plan.tape_bytes[party] // 10
-    monkeypatch.setattr(module, "PREPARE_BYTES", budget)
     monkeypatch.setattr(module, "PREFETCH_BYTES", budget)
     monkeypatch.setattr(module_pieces, "BLOCK_BYTES", budget // 10)
-    taken = [await read_while_waiting(parties, party) for parties in (shallow, longer)]
+    taken = [await read_while_waiting(parties, party, budget) for parties in (shallow, longer)]
     assert longer.plan.tape_bytes[party] > 5 * shallow.plan.tape_bytes[party]
     assert taken[0] == taken[1]
     embedding = shallow.plan.calls[0].segment
@@ -129,10 +129,10 @@ async def test_a_tape_that_fails_in_the_middle_ends_the_run_in_its_error(
     party: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module_pieces, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(module, "PREPARE_BYTES", 1)
     parties = deep(1)
     tapes, ends = parties.tapes(), memory_pair(ChannelOptions(deadline=DEADLINE))
     executors = [parties.executor(p, ends[p], tapes[p]) for p in (0, 1)]
+    executors[party].ahead = 1
     executors[party].tape = Failing(tapes[party])
     await asyncio.gather(*(e.prepare() for e in executors))
     beside = asyncio.create_task(executors[1 - party].online())

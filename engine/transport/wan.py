@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from engine.errors import LocalError, PeerError, RoundelayError
-from engine.transport.channel import CLOSED_HERE, Channel, ChannelOptions
+from engine.transport.channel import CLOSED_HERE, FOREVER, Channel, ChannelOptions
 from engine.transport.linkmodel import Link, LinkModel
 from engine.transport.mailbox import Lane
 from engine.transport.sleep import precise_sleep
@@ -21,9 +21,7 @@ from engine.transport.sleep import precise_sleep
 __all__ = ["WanChannel", "real_time"]
 
 Clock = Callable[[], float]
-
-FOREVER = 1e9
-"""Seconds; deadline of the inner channel, which is read ahead while nobody waits. The wrapper has its own deadline."""
+Sleep = Callable[[float], Awaitable[None]]
 
 
 class WanChannel(Channel):
@@ -37,14 +35,14 @@ class WanChannel(Channel):
         inner: Channel,
         outward: Link,
         inward: Link | None = None,
-        sleep: Sleep = asyncio.sleep,
         options: ChannelOptions | None = None,
         clock: Clock | None = None,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         options = options or ChannelOptions(limit=inner.limit, ceiling=inner.ceiling, deadline=inner.deadline)
         super().__init__(inner.peer, options)
         inner.limit = inner.ceiling  # messages are read ahead; `limit` is checked when they are taken, here
-        inner.deadline = FOREVER
+        inner.deadline = FOREVER  # it is read ahead while nobody waits
         clock = clock or asyncio.get_running_loop().time
         self.inner = inner
         self._linger = options.linger
@@ -86,11 +84,11 @@ class WanChannel(Channel):
                 await self._inward.put(await self.inner.recv())
         except RoundelayError as error:
             self._inward.end(error)
+
+
 def real_time(inner: Channel, outward: Link, inward: Link | None = None) -> WanChannel:
     """A channel behind a slow link in real time, as exact as this machine can."""
     return WanChannel(inner, outward, inward, clock=time.monotonic, sleep=precise_sleep)
-
-
 
 
 class _Belt:

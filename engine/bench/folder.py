@@ -40,12 +40,14 @@ SPARE_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """How to run. `deadline`: seconds that one wait may last. `network`: what each party delays what it sends by."""
+    """How to run. `deadline`: seconds that one wait may last. `network`: what each party delays what it sends by.
+    `concurrent`: requests at the same time, on streams of one channel."""
 
     transport: str = "tcp"
     overlap: bool = True
     deadline: float = 300.0
     network: Network | None = None
+    concurrent: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -106,7 +108,7 @@ def bench_folder(workload: Workload, plan: Plan, job: Job, where: Path | None) -
     """A folder below `where`, filled, and gone afterwards. Raises InputError if the disk has no room for it."""
     with TemporaryDirectory(prefix="roundelay-bench-", dir=where) as name:
         folder = BenchFolder(Path(name))
-        check_room(folder.path, needed_bytes(workload, plan))
+        check_room(folder.path, needed_bytes(workload, plan, job.concurrent))
         try:
             _fill(folder, workload, plan, job)
         except OSError as error:
@@ -114,10 +116,10 @@ def bench_folder(workload: Workload, plan: Plan, job: Job, where: Path | None) -
         yield folder
 
 
-def needed_bytes(workload: Workload, plan: Plan) -> int:
-    """Disk that one run takes: a pair of tapes, the integers and W_hat."""
+def needed_bytes(workload: Workload, plan: Plan, requests: int = 1) -> int:
+    """Disk that one run takes: a pair of tapes a request, the integers and W_hat."""
     weights = sum(w.nbytes + 8 * w.size for w in workload.weights.values())
-    return sum(map(file_bytes, plan.tape_bytes)) + weights
+    return requests * sum(map(file_bytes, plan.tape_bytes)) + weights
 
 
 def check_room(path: Path, needed: int) -> None:

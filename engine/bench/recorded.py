@@ -34,6 +34,7 @@ def recorded(report: BenchReport) -> Recording:
         "workload": report.workload.name, "transport": f"{job.transport}, {where}",
         "network": str(job.network) if job.network else "none emulated",
         "overlap": "yes" if job.overlap else "no, a barrier after every round", "runs": str(len(runs)),
+        "requests": _requests(report),
         "plan": data["plan"][:16],
     }  # fmt: skip
     return Recording(f"bench {report.workload.name}", report.workload.what, facts, data, runs)
@@ -45,3 +46,15 @@ def _totals(data: dict[str, Any], number: int, run: Run) -> dict[str, Any]:
     last = {"error": data["error"], "cosine": data["cosine"]} if number + 1 == data["runs"] else {}
     peaks = data["peak_anon_bytes"][number]
     return {**{name: data[name] for name in SAME}, "seconds": seconds, "peak_anon_bytes": peaks, **last}
+
+
+def _requests(report: BenchReport) -> str:
+    """How many at a time, and what they shared; the timeline is that of the last request."""
+    count, shared = report.job.concurrent, report.runs[-1].parties[0]["shared"]
+    if shared is None:
+        return "one at a time"
+    rounds = report.runs[-1].parties[0]["rounds"]
+    return (
+        f"{count} at a time, each {rounds} rounds, over one channel: {shared['frames']} frames of the client in "
+        f"{shared['messages']} messages (the timeline is the last one's)"
+    )

@@ -100,6 +100,8 @@ class BenchReport:
             "dealer_peak_anon_bytes": [r.dealt["peak"] for r in self.runs],
             "kernel_seconds": [r.pair("kernels") for r in self.runs],
             "lane_seconds": [r.pair("lanes") for r in self.runs],
+            "requests_per_second": [self.job.concurrent / s for s in self.seconds("online")],
+            "shared": [r.pair("shared") for r in self.runs],
             "layers": [c.as_dict() for c in by_layer(self.plan)],
             **self.accuracy.as_dict(),
         }  # fmt: skip

@@ -19,6 +19,7 @@ from engine.cli.common import Output, console, json_option, network_option, prog
 from engine.cli.reporting import Reports, report_options
 from engine.errors import InputError
 from engine.report.recording import Recording, Side, beside
+from engine.transport.multiplex import MOST_STREAMS
 from engine.variants import parse
 from simulators.profiles import Network
 from simulators.replay import predict
@@ -32,6 +33,8 @@ __all__ = ["bench"]
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
 @click.option("--transport", default="tcp", show_default=True, help="tcp, zeromq, memory, or one of your own.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
+@click.option("--concurrent", default=1, show_default=True, type=click.IntRange(1, MOST_STREAMS),
+              help="Requests at the same time on one channel, with a pair of tapes each.")
 @click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
@@ -43,8 +46,8 @@ __all__ = ["bench"]
 @json_option
 @text_errors
 def bench(
-    workload: str, runs: int, tokens: int, transport: str, overlap: bool, variants: str, network: Network | None,
-    check: bool, folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, variants: str,
+    network: Network | None, check: bool, folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
 
@@ -54,7 +57,7 @@ def bench(
     """
     built = build_workload(workload, tokens, parse(variants))
     console.print(f"{built.what} ...", highlight=False)
-    job, reports = Job(transport, overlap, network=network), Reports(report, trace)
+    job, reports = Job(transport, overlap, network=network, concurrent=concurrent), Reports(report, trace)
     with progress("running", "runs") as bar:
         found = run_bench(built, runs, job, folder, bar, check, bool(reports))
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
@@ -99,6 +102,9 @@ def _times(report: BenchReport) -> Table:
     for phase in ("prepare", "online"):
         medians = report.medians(lambda p, phase=phase: p["cpu"][phase])  # type: ignore[misc]
         table.add_row(f"processor, {phase}", " / ".join(f"{v:.3f}" for v in medians))
+    if report.job.concurrent > 1:
+        rates = [report.job.concurrent / s for s in report.seconds("online")]
+        table.add_row("requests a second", *(f"{v:.3f}" for v in (median(rates), min(rates), max(rates))))
     peaks = report.medians(lambda p: p["peak"])
     table.add_row("peak anonymous memory", " / ".join(size(v) for v in peaks))
     return table

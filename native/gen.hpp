@@ -83,11 +83,6 @@ private:
     }
 };
 
-inline u64 equal_mask(u64 a, u64 b) {  // all ones if a = b
-    const u64 x = a ^ b;
-    return ((x | (u64(0) - x)) >> 63) - 1;
-}
-
 inline void dpf_gen(const GenJob& job) {
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
         GenGroup group(job.alpha, job.root0, job.root1, 7, at, count);
@@ -112,42 +107,46 @@ inline void dpf_gen(const GenJob& job) {
     });
 }
 
-// convert(s): blocks H'(s xor 2 counter), counter = 1, 2, ...; out[block][instance].
-inline void convert(const Isa::Keys& keys, const V (&s)[G], u64 count, V* out) {
-    V tweaked[G], h[G];
-    for (u64 i = 0; i < count; ++i) {
-        for (int g = 0; g < G; ++g) tweaked[g] = Isa::exclusive_or(s[g], Isa::spread_low((i + 1) << 1));
-        hash(keys, tweaked, h);
-        for (int g = 0; g < G; ++g) out[i * G + g] = h[g];
-    }
+// Block i, counted from 0, of convert(s): H'(s xor 2 (i + 1)), i < 2^62.
+inline void convert(const Isa::Keys& keys, const V* s, u64 i, V* out) {
+    V tweaked[G];
+    for (int g = 0; g < G; ++g) tweaked[g] = Isa::exclusive_or(s[g], Isa::spread_low((i + 1) << 1));
+    hash(keys, tweaked, out);
 }
 
-inline u64 stream_word(const V* blocks, u64 word, std::size_t instance) {
-    u64 value;
-    std::memcpy(&value, reinterpret_cast<const u8*>(blocks) + (word / 2 * W + instance) * 16 + word % 2 * 8, 8);
-    return value;
+// Payloads of a group as blocks: [i mod width][instance] are the components that belong to the words of block i of a leaf.
+inline Array<V> payload_blocks(const LeafGenJob& job, std::size_t at, std::size_t count) {
+    const u64 width = u64(job.width);
+    Array<V> blocks(width * G);
+    for (u64 j = 0; j < width; ++j)
+        for (std::size_t i = 0; i < count; ++i) {
+            const u64 words[2] = {job.payload[(at + i) * width + 2 * j % width], job.payload[(at + i) * width + (2 * j + 1) % width]};
+            std::memcpy(reinterpret_cast<u8*>(blocks.data() + j * G) + 16 * i, words, 16);
+        }
+    return blocks;
 }
 
 inline void leaf_gen(const LeafGenJob& job) {
-    const u64 points = u64(1) << job.points, words = points * u64(job.width), blocks = (words + 1) / 2;
-    Array<V> stream0(blocks * G), stream1(blocks * G);
+    const u64 points = u64(1) << job.points, width = u64(job.width), words = points * width, blocks = (words + 1) / 2;
+    Array<u64> rows(2 * blocks * W);  // [instance][word]
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
         GenGroup group(job.alpha, job.root0, job.root1, job.points, at, count);
-        V s0[G], s1[G];
+        V s0[G], s1[G], h0[G], h1[G], place[G];
         group.run(keys.node, job.cw, s0, s1);
-        convert(keys.leaf, s0, blocks, stream0.data());
-        convert(keys.leaf, s1, blocks, stream1.data());
-        u64 low[W];
-        for (int g = 0; g < G; ++g) Isa::store_low(low + B * g, s1[g]);
-        for (std::size_t i = 0; i < count; ++i) {
-            const u64 minus = u64(0) - (low[i] & 1), place = group.alpha[i] & (points - 1);
-            for (u64 k = 0; k < words; ++k) {
-                const u64 payload = job.payload[(at + i) * job.width + k % job.width];
-                const u64 target = payload & equal_mask(k / job.width, place);
-                const u64 word = target - stream_word(stream0.data(), k, i) + stream_word(stream1.data(), k, i);
-                job.leaf[(at + i) * words + k] = (word ^ minus) - minus;
+        const Array<V> payload = payload_blocks(job, at, count);
+        for (int g = 0; g < G; ++g) place[g] = Isa::both_of(Isa::spread(group.alpha + B * g), Isa::both(points - 1));
+        for (u64 k = 0; k < blocks; ++k) {
+            convert(keys.leaf, s0, k, h0);
+            convert(keys.leaf, s1, k, h1);
+            const V here = Isa::block_of(2 * k / width, (2 * k + 1) / width);
+            for (int g = 0; g < G; ++g) {
+                const V target = Isa::where_equal(place[g], here, payload[k % width * G + std::size_t(g)]), minus = Isa::all_if(Isa::odd(s1[g]));
+                const V word = Isa::add(Isa::subtract(target, h0[g]), h1[g]);
+                Isa::scatter(reinterpret_cast<u8*>(rows.data() + 2 * blocks * u64(B * g) + 2 * k), std::ptrdiff_t(16 * blocks),
+                             Isa::subtract(Isa::exclusive_or(word, minus), minus));
             }
         }
+        for (std::size_t i = 0; i < count; ++i) std::memcpy(job.leaf + (at + i) * words, rows.data() + 2 * blocks * i, 8 * words);
     });
 }
 

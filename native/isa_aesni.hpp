@@ -10,7 +10,6 @@ struct Isa : KeySchedule {
     using V = __m128i;
     using Mask = __m128i;
     static constexpr int blocks = 1, group = 8, chains = 8;
-    static constexpr bool transposes = false;
 
     struct Keys {
         V round[11];
@@ -57,6 +56,17 @@ struct Isa : KeySchedule {
     }
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
+
+    static V add(V a, V b) { return _mm_add_epi64(a, b); }  // words
+    static V subtract(V a, V b) { return _mm_sub_epi64(a, b); }
+    static V low_words(V a, V b) { return _mm_unpacklo_epi64(a, b); }  // of each block
+    // sum + a b, word by word; b is two words, the same for every block.
+    static V add_product(V sum, V a, const u64* b) {
+        const u64 low = u64(_mm_cvtsi128_si64(a)) * b[0], high = u64(_mm_extract_epi64(a, 1)) * b[1];
+        return _mm_add_epi64(sum, _mm_set_epi64x(i64(high), i64(low)));
+    }
+    static V where_equal(V a, V b, V value) { return _mm_and_si128(_mm_cmpeq_epi64(a, b), value); }  // else 0
+    static V block_of(u64 low, u64 high) { return _mm_set_epi64x(i64(high), i64(low)); }
 
     static i32 total(__m256i v) {
         __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));

@@ -10,7 +10,6 @@ struct Isa : KeySchedule {
     using V = __m512i;
     using Mask = __mmask8;
     static constexpr int blocks = 4, group = 8, chains = 4;
-    static constexpr bool transposes = true;
 
     struct Keys {
         V round[11];
@@ -79,23 +78,16 @@ struct Isa : KeySchedule {
 
     static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
 
-    // Block b of instance i in lane i of row b becomes lane b of row i.
-    static void transpose(V* rows) {
-        const V a = _mm512_shuffle_i32x4(rows[0], rows[1], 0x44), b = _mm512_shuffle_i32x4(rows[0], rows[1], 0xee);
-        const V c = _mm512_shuffle_i32x4(rows[2], rows[3], 0x44), d = _mm512_shuffle_i32x4(rows[2], rows[3], 0xee);
-        rows[0] = _mm512_shuffle_i32x4(a, c, 0x88);
-        rows[1] = _mm512_shuffle_i32x4(a, c, 0xdd);
-        rows[2] = _mm512_shuffle_i32x4(b, d, 0x88);
-        rows[3] = _mm512_shuffle_i32x4(b, d, 0xdd);
+    static V add(V a, V b) { return _mm512_add_epi64(a, b); }  // words
+    static V subtract(V a, V b) { return _mm512_sub_epi64(a, b); }
+    static V low_words(V a, V b) { return _mm512_unpacklo_epi64(a, b); }  // of each block
+    // sum + a b, word by word; b is two words, the same for every block.
+    static V add_product(V sum, V a, const u64* b) {
+        const V factor = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)));
+        return _mm512_add_epi64(sum, _mm512_mullo_epi64(a, factor));
     }
-    static V even_words(V a, V b) { return _mm512_permutex2var_epi64(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b); }
-    static V add_product(V sum, V a, const u64* b) { return _mm512_add_epi64(sum, _mm512_mullo_epi64(a, load(b))); }
-    static u64 word_total(V v) {
-        u64 words[8], total = 0;
-        store(words, v);
-        for (const u64 word : words) total += word;
-        return total;
-    }
+    static V where_equal(V a, V b, V value) { return _mm512_maskz_mov_epi64(_mm512_cmpeq_epi64_mask(a, b), value); }  // else 0
+    static V block_of(u64 low, u64 high) { return _mm512_broadcast_i32x4(_mm_set_epi64x(i64(high), i64(low))); }
 };
 
 }  // namespace

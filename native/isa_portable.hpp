@@ -13,7 +13,6 @@ struct Isa {
     using Mask = u64;  // all ones or zero
     using Keys = BitslicedKeys;
     static constexpr int blocks = 1, group = 16, chains = 16;
-    static constexpr bool transposes = false;
 
     static V load(const void* p) {
         V v;
@@ -44,6 +43,18 @@ struct Isa {
     static V below(V p) { return p.lo < 64 ? V{low_bits(int(p.lo)), 0} : V{~u64(0), low_bits(int(p.lo) - 64)}; }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
+
+    static V add(V a, V b) { return {a.lo + b.lo, a.hi + b.hi}; }  // words
+    static V subtract(V a, V b) { return {a.lo - b.lo, a.hi - b.hi}; }
+    static V low_words(V a, V b) { return {a.lo, b.lo}; }  // of each block
+    // sum + a b, word by word; b is two words, the same for every block.
+    static V add_product(V sum, V a, const u64* b) { return {sum.lo + a.lo * b[0], sum.hi + a.hi * b[1]}; }
+    static u64 equal(u64 a, u64 b) {  // all ones if so
+        const u64 x = a ^ b;
+        return ((x | (u64(0) - x)) >> 63) - 1;
+    }
+    static V where_equal(V a, V b, V value) { return {equal(a.lo, b.lo) & value.lo, equal(a.hi, b.hi) & value.hi}; }  // else 0
+    static V block_of(u64 low, u64 high) { return {low, high}; }
 
     // x = AES(x) xor after
     static void encrypt(const Keys& keys, V (&x)[group], const V (&after)[group]) {

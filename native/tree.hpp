@@ -243,18 +243,25 @@ private:
     }
 };
 
-// Calls run(keys, first instance, count <= W) for groups that share a key.
+// Calls run(keys, first instance, one past the last) for all instances that share a key.
 template <class Run>
-void for_groups(const Slice& slice, Run run) {
+void for_keys(const Slice& slice, Run run) {
     constexpr u64 per_key = u64(1) << 16;
     std::size_t start = 0;
     for (const HashKeys* keys = slice.keys; start < slice.n; ++keys) {
         const u64 left = per_key - ((slice.first + start) & (per_key - 1));
         const std::size_t stop = slice.n - start < left ? slice.n : start + left;
-        const HashPair pair(*keys);
-        for (; start < stop; start += W) run(pair, start, stop - start < W ? stop - start : W);
+        run(HashPair(*keys), start, stop);
         start = stop;
     }
+}
+
+// Calls run(keys, first instance, count <= W) for groups that share a key.
+template <class Run>
+void for_groups(const Slice& slice, Run run) {
+    for_keys(slice, [&](const HashPair& keys, std::size_t start, std::size_t stop) {
+        for (; start < stop; start += W) run(keys, start, stop - start < W ? stop - start : W);
+    });
 }
 
 }  // namespace

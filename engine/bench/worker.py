@@ -19,6 +19,7 @@ from engine.dealing import deal_files
 from engine.errors import PeerError, RoundelayError
 from engine.kernels import get_kernels
 from engine.ledger import ModelKey
+from engine.memory import keep_memory
 from engine.meter import PeakMemory
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.loop import run
@@ -90,6 +91,7 @@ def _options(folder: BenchFolder, number: int) -> ChannelOptions:
 
 def main(role: str, path: str, address: str = "") -> int:
     """Run a role; its report, or one sentence on stderr and an exit code."""
+    keep_memory()
     folder = BenchFolder(Path(path))
     try:
         match role:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 import click
 
 from engine.cli.common import set_up_logging, stop_on_terminate, text_errors
+from engine.memory import keep_memory
 
 COMMANDS = {
     "demo": "demo", "compile": "compile", "plan": "plan", "keygen": "keys", "pair": "keys", "deal": "deal",
@@ -62,6 +63,7 @@ def cli(verbose: bool) -> None:
     Exit codes: 0 well; 1 other; 2 wrong input; 3 the other side's fault; 4 a tape; 5 this machine's fault;
                 6 a check failed (fuzz, demo).
     """
+    keep_memory()
     set_up_logging(verbose)
     stop_on_terminate()
 

@@ -13,7 +13,7 @@ from simulators.pricing import Priced, Pricing
 
 __all__ = ["TapeLane"]
 
-PREPARE_BYTES, PREFETCH_BYTES = 256 << 20, 24 << 20
+PREPARE_BYTES, PREFETCH_BYTES = 1 << 30, 24 << 20
 """Tape that the prepare phase brings to memory, and that is held there later, ahead of its use."""
 
 

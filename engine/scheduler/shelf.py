@@ -16,7 +16,7 @@ __all__ = ["EMPTY", "PREFETCH_BYTES", "PREPARE_BYTES", "Cursor", "Shelf"]
 
 PREFETCH_BYTES = 24 << 20
 """Tape held in memory ahead of its use (one piece may exceed it)."""
-PREPARE_BYTES = 256 << 20
+PREPARE_BYTES = 1 << 30
 """Tape that the prepare phase brings to memory."""
 
 Bytes = NDArray[np.uint8]

@@ -25,9 +25,11 @@ ROWS = {
     6: "testing bench report cli",
 }
 APART = ("engine.transport", "simulators")
-SIMULATORS_MAY = {"engine.errors", "engine.cost", "engine.transport.linkmodel", "engine.transport.framing"} | {
-    f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps", "pieces", "timeline")
-} | {"engine.transport", "engine.graph", "engine.gates.polynomial", "engine.kernels.interface"}  # what plans consist of
+SIMULATORS_MAY = (
+    {"engine.errors", "engine.cost", "engine.transport.linkmodel", "engine.transport.framing"}
+    | {f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps", "pieces", "timeline")}
+    | {"engine.transport", "engine.graph", "engine.gates.polynomial", "engine.kernels.interface"}
+)  # what plans consist of
 SHELL = {"asyncio", "socket", "ssl", "selectors", "subprocess", "threading", "uvloop", "zmq", "nacl"}
 """What only the async shell (row 5 and transport) may touch."""
 

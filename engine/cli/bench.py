@@ -33,8 +33,13 @@ __all__ = ["bench"]
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1), help="Length of a model's input.")
 @click.option("--transport", default="tcp", show_default=True, help="tcp, zeromq, memory, or one of your own.")
 @click.option("--overlap/--no-overlap", default=True, help="Barrier after every round with --no-overlap.")
-@click.option("--concurrent", default=1, show_default=True, type=click.IntRange(1, MOST_STREAMS),
-              help="Requests at the same time on one channel, with a pair of tapes each.")
+@click.option(
+    "--concurrent",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MOST_STREAMS),
+    help="Requests at the same time on one channel, with a pair of tapes each.",
+)
 @click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")

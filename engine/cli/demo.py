@@ -1,4 +1,4 @@
-"""`demo`: dealer, model owner and client as three processes on this machine, over sealed links, on real weights and text."""
+"""`demo`: dealer, owner and client as three processes on this machine, over sealed links, on real weights and text."""
 
 from __future__ import annotations
 

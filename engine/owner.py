@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,8 +25,8 @@ from engine.pairing import send_pairing
 from engine.parameters import PartyParameters
 from engine.run import Finished, Settings, Watch, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
+from engine.scheduler.pieces import PREPARE_BYTES
 from engine.scheduler.plan import Plan
-from engine.scheduler.shelf import PREPARE_BYTES
 from engine.service import IDLE_SECONDS, alive, converse, welcome
 from engine.tape import TapeReader
 from engine.transport.channel import Channel, Listener
@@ -52,6 +53,7 @@ class OwnerService:
     watch: Watch = unwatched
     finished: Callable[[Plan, Sequence[int], Finished], None] | None = None
     _taken: set[bytes] = field(default_factory=set, repr=False)
+    _ahead: int = 0
 
     async def serve(self, listener: Listener) -> None:
         """Until cancelled, or after one session if `once`."""
@@ -118,8 +120,9 @@ class OwnerService:
             await link.control({**mine, "tape": name})
             compare({"tape": name}, await link.message("word that the client has its tape"), ["tape"])
             parameters = PartyParameters(integers=self.model.integers)
-            settings = Settings(overlap=self.overlap, watch=self.watch, ahead=PREPARE_BYTES // len(self._taken))
-            done = await run_plan(link, 1, plan, tape, self.kernels, parameters, self.home, {}, settings)
+            with self._memory(plan.tape_bytes[1]) as ahead:
+                settings = Settings(overlap=self.overlap, watch=self.watch, ahead=ahead)
+                done = await run_plan(link, 1, plan, tape, self.kernels, parameters, self.home, {}, settings)
         finally:
             self._taken.discard(tape.header.tape)
             tape.close()
@@ -130,6 +133,16 @@ class OwnerService:
             "served a run of %d tokens to %s: %d rounds, %.3f s online",
             sum(lengths), peer[:12], done.report["rounds"], done.report["online"],
         )  # fmt: skip
+
+    @contextmanager
+    def _memory(self, wanted: int) -> Iterator[int]:
+        """Bytes of tape that a run may read in its prepare phase: runs side by side share what one would have."""
+        granted = min(wanted, PREPARE_BYTES - self._ahead)
+        self._ahead += granted
+        try:
+            yield granted
+        finally:
+            self._ahead -= granted
 
     async def _tape(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> TapeReader:
         """This side's tape, verified, and taken by this run: of a pair that the client holds the other one of, or dealt

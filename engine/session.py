@@ -62,7 +62,7 @@ class ClientSession:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _failed: bool = False
     _streams: Multiplexer | None = None
-    _running: int = 0
+    _ahead: int = 0
 
     async def side_by_side(self) -> None:
         """From now on runs that are asked for at the same time run at the same time, each on a stream of its own with a
@@ -117,13 +117,14 @@ class ClientSession:
 
     async def _run_beside(self, stream: Channel, sequences: Sequence[TokenIds]) -> RunResult:
         """A run in a session of its own, on a stream."""
-        self._running += 1
-        settings = replace(self.settings, ahead=self.settings.ahead // self._running)
+        granted = (self.settings.ahead - self._ahead) // 2  # runs side by side share the memory that one would have
+        self._ahead += granted
+        settings = replace(self.settings, ahead=granted)
         alone = replace(self, link=Link(stream), settings=settings, _turn=asyncio.Lock(), _streams=None)
         try:
             return await alone.run(sequences)
         finally:
-            self._running -= 1
+            self._ahead -= granted
             await alone.close()
 
     async def _run(self, plan: Plan, lengths: list[int], inputs: dict[str, NDArray[np.int64]]) -> RunResult:

@@ -6,15 +6,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from engine.scheduler.pieces import PREFETCH_BYTES, PREPARE_BYTES
 from engine.scheduler.timeline import Event
 from simulators.events import Answer, Clock, Process, Processors, Signal
 from simulators.path import Span, latest
 from simulators.pricing import Priced, Pricing
 
 __all__ = ["TapeLane"]
-
-PREPARE_BYTES, PREFETCH_BYTES = 1 << 30, 24 << 20
-"""Tape that the prepare phase brings to memory, and that is held there later, ahead of its use."""
 
 
 class TapeLane:

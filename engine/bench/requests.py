@@ -21,8 +21,8 @@ from engine.report.recording import Side
 from engine.report.store import save_side
 from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
+from engine.scheduler.pieces import PREPARE_BYTES
 from engine.scheduler.plan import Plan
-from engine.scheduler.shelf import PREPARE_BYTES
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeReader
 from engine.transport.channel import Channel

@@ -29,9 +29,9 @@ from engine.parameters import Parameters
 from engine.party import PartyCall, warm
 from engine.scheduler.frames import FrameSpec, frames, largest_frame
 from engine.scheduler.link import Link
-from engine.scheduler.pieces import tape_blocks
+from engine.scheduler.pieces import PREFETCH_BYTES, PREPARE_BYTES, tape_blocks
 from engine.scheduler.plan import Plan, PlannedCall, Segment
-from engine.scheduler.shelf import EMPTY, PREFETCH_BYTES, PREPARE_BYTES, Cursor, Shelf
+from engine.scheduler.shelf import EMPTY, Cursor, Shelf
 from engine.scheduler.steps import Step, static_nodes, steps
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader

@@ -14,7 +14,7 @@ from engine.graph import Node
 from engine.ring import byte_width
 from engine.scheduler.plan import Plan, Segment
 
-__all__ = ["BLOCK_BYTES", "SLICE_BYTES", "tape_blocks", "tape_pieces", "tape_slices"]
+__all__ = ["BLOCK_BYTES", "PREFETCH_BYTES", "PREPARE_BYTES", "SLICE_BYTES", "tape_blocks", "tape_pieces", "tape_slices"]
 
 SLICE_BYTES = 1 << 22
 """About what a slice takes: it stays in a cache from being read to being evaluated, and many times what a call of a
@@ -25,6 +25,10 @@ UNEVEN = 64
 walks of 24 levels or more then take up to twice as long (docs/decisions/0012-tapes-in-slices.md)."""
 BLOCK_BYTES = 1 << 22
 """What is read at a time."""
+PREFETCH_BYTES = 24 << 20
+"""Tape held in memory ahead of its use (one piece may exceed it)."""
+PREPARE_BYTES = 1 << 30
+"""Tape that the prepare phase brings to memory."""
 
 
 def tape_slices(n: int, key_bytes: int) -> list[tuple[int, int]]:

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import LocalError
 
-__all__ = ["EMPTY", "PREFETCH_BYTES", "PREPARE_BYTES", "Cursor", "Shelf"]
-
-PREFETCH_BYTES = 24 << 20
-"""Tape held in memory ahead of its use (one piece may exceed it)."""
-PREPARE_BYTES = 1 << 30
-"""Tape that the prepare phase brings to memory."""
+__all__ = ["EMPTY", "Cursor", "Shelf"]
 
 Bytes = NDArray[np.uint8]
 EMPTY: Bytes = np.empty(0, np.uint8)

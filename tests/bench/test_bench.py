@@ -95,7 +95,8 @@ def test_behind_a_network_a_run_sends_the_same_bytes_and_takes_the_delays(transp
     assert data["network"] == {"name": "slow", "rtt": 0.04, "bandwidth": 1e9, "jitter": 0.0}
     assert data["bytes_sent"] == list(cost.online) and data["rounds"] == cost.rounds
     assert data["error"]["max"] <= TOLERANCE["softmax"]
-    assert data["seconds"]["online"][0] >= data["rounds"] * slow.delay
+    # A party may begin up to one delay after the other, whose first message is then under way already.
+    assert data["seconds"]["online"][0] >= (data["rounds"] - 1) * slow.delay
 
 
 def test_a_job_survives_its_file() -> None:

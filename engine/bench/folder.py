@@ -6,6 +6,7 @@ inputs.npz   the client's private input                    outputs.npz  what it 
 key          the model key's seed: the dealer's            tapes/       a pair for each run, deleted after it
 p0/, p1/     identities of the two sides, where the transport wants them
 events/      what each party did when, where that is wanted
+live/        what the client does now, where that is wanted
 """
 
 from __future__ import annotations
@@ -73,6 +74,15 @@ class BenchFolder:
     @property
     def events(self) -> Path:
         return self.path / "events"
+
+    @property
+    def live(self) -> Path:
+        return self.path / "live"
+
+    @property
+    def statuses(self) -> Path:
+        """What the client's requests do now."""
+        return self.live / "p0.json"
 
     def job(self) -> Job:
         return Job.of(json.loads((self.path / "job.json").read_text()))

@@ -6,7 +6,7 @@ import asyncio
 import resource
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from engine.kernels import get_kernels
 from engine.kernels.interface import Kernels
 from engine.meter import PeakMemory
 from engine.report.recording import Side
+from engine.report.relay import relayed
+from engine.report.status import Observer
 from engine.report.store import save_side
 from engine.scheduler.executor import Executor
 from engine.scheduler.link import Link
@@ -47,6 +49,7 @@ async def requests(folder: BenchFolder, plan: Plan, number: int, channel: Channe
         opened = time.perf_counter() - start
         runs = [_Request(folder, plan, number, Link(c), t, kernels) for c, t in zip(channels, tapes, strict=True)]
         await asyncio.gather(*(r.agree() for r in runs))
+        await stack.enter_async_context(_watched(folder, number, runs))
         with PeakMemory() as peak:
             marks = [_mark()]
             await _all(r.executor.prepare() for r in runs)
@@ -66,6 +69,13 @@ async def requests(folder: BenchFolder, plan: Plan, number: int, channel: Channe
         "peak": peak.bytes, "kernels": meter.seconds, "shared": shared, **_same(runs), "lanes": _lanes(runs),
         "calls": _calls(runs),
     }  # fmt: skip
+
+
+def _watched(folder: BenchFolder, number: int, runs: Sequence[_Request]) -> AbstractAsyncContextManager[None]:
+    """Within it the client's requests say what they do, where somebody wants to see it."""
+    if number or not folder.live.exists():
+        return nullcontext()
+    return relayed([Observer(r.plan, number, r.timeline) for r in runs], folder.statuses)
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from engine.bench.workload import Workload
 from engine.clear import clear
 from engine.errors import LocalError, PeerTimeout
 from engine.kernels import get_kernels
+from engine.report.live import LiveView, Source
+from engine.report.relay import read_statuses
 from engine.report.store import load_side
 from engine.scheduler.plan import Plan
 from engine.transport.registry import open_transport
@@ -38,10 +41,12 @@ def bench(
     check: bool = False,
     record: bool = False,
     hosts: Hosts | None = None,
+    live: LiveView | None = None,
 ) -> BenchReport:
     """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
     clear with every bound checked (BoundError). With `record`, runs hold what both parties did when.
-    `hosts`: where client and owner run, if not on the loopback. Raises InputError, LocalError."""
+    `hosts`: where client and owner run, if not on the loopback. `live` shows every run as its client sees it.
+    Raises InputError, LocalError."""
     job = job or Job()
     open_transport(job.transport)
     plan = Plan(workload.program)
@@ -51,12 +56,20 @@ def bench(
     with bench_folder(workload, plan, job, folder) as place:
         if record:
             place.events.mkdir()
+        if live is not None:
+            place.live.mkdir()
         for i in range(runs):
-            done.append(_run(place, job, hosts))
+            seen = nullcontext() if live is None else live.follow(f"run {i + 1} of {runs}", _statuses(place))
+            with seen:
+                done.append(_run(place, job, hosts))
             if progress is not None:
                 progress(i + 1, runs)
         outputs = place.outputs()
     return BenchReport(workload, plan, job, tuple(done), workload.accuracy(outputs))
+
+
+def _statuses(place: BenchFolder) -> Source:
+    return lambda: read_statuses(place.statuses)
 
 
 def _run(place: BenchFolder, job: Job, hosts: Hosts | None) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,9 +17,11 @@ from engine.bench.runner import bench as run_bench
 from engine.bench.workloads import WORKLOADS, build_workload
 from engine.cli.calibrate import find_device
 from engine.cli.common import Output, console, json_option, network_option, progress, size, text_errors
-from engine.cli.reporting import Reports, report_options
+from engine.cli.reporting import Reports, live_option, report_options
 from engine.errors import InputError
+from engine.report.live import LiveView
 from engine.report.recording import Recording, Side, beside
+from engine.run import Progress
 from engine.transport.multiplex import MOST_STREAMS
 from engine.variants import parse
 from simulators.profiles import Network
@@ -47,12 +50,14 @@ __all__ = ["bench"]
     "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Where weights and tapes lie meanwhile. [default: the system's temporary folder]",
 )  # fmt: skip
+@live_option
 @report_options
 @json_option
 @text_errors
 def bench(
     workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, variants: str,
-    network: Network | None, check: bool, folder: Path | None, report: Path | None, trace: Path | None, as_json: bool,
+    network: Network | None, check: bool, folder: Path | None, live: bool, report: Path | None, trace: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Measure WORKLOAD: a dealer writes tapes to disk, then two processes run over loopback.
 
@@ -63,11 +68,16 @@ def bench(
     built = build_workload(workload, tokens, parse(variants))
     console.print(f"{built.what} ...", highlight=False)
     job, reports = Job(transport, overlap, network=network, concurrent=concurrent), Reports(report, trace)
-    with progress("running", "runs") as bar:
-        found = run_bench(built, runs, job, folder, bar, check, bool(reports))
+    with LiveView(console) if live else nullcontext() as view, _bar(live) as bar:
+        found = run_bench(built, runs, job, folder, bar, check, bool(reports), live=view)
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
     if reports:
         reports.write(_foretold(recorded(found), found))
+
+
+def _bar(live: bool) -> AbstractContextManager[Progress | None]:
+    """Of the runs, unless a live view shows them."""
+    return nullcontext() if live else progress("running", "runs")
 
 
 def _foretold(recording: Recording, report: BenchReport) -> Recording:

@@ -62,7 +62,7 @@ def demo(
     reports = Reports(report, trace)
     behind = [] if network is None else ["--network", json.dumps(network.as_dict())]
     barrier = [] if overlap else ["--no-overlap"]
-    how = _How(batch, barrier, ["--transport", transport], behind, live and console.is_terminal, bool(reports))
+    how = _How(batch, barrier, ["--transport", transport], behind, live, bool(reports))
     with _folder(keep) as folder:
         chosen = [_of_length(model, tokens)] if tokens else list(texts or DEMO_TEXTS)
         result = _run(folder, model, chosen, how)

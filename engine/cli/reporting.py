@@ -26,7 +26,8 @@ R = TypeVar("R")
 
 live_option = click.option(
     "--live", is_flag=True,
-    help="On a terminal: show the round, who waits for whom, bytes per second and the time left, while it runs.",
+    help="Show on stderr the round, who waits for whom, bytes per second and the time left, while it runs: drawn in "
+    "its place on a terminal, else as a line every two seconds.",
 )  # fmt: skip
 
 
@@ -80,9 +81,8 @@ def writable(_context: click.Context, option: click.Parameter, path: Path | None
 
 @contextmanager
 def shown(live: bool, label: str, unit: str, idle: str) -> Iterator[tuple[Progress | None, Watch]]:
-    """A live view if it was asked for and stderr is a terminal, else a progress bar: what to tell of progress, and what
-    to run within."""
-    if live and console.is_terminal:
+    """A live view if it was asked for, else a progress bar: what to tell of progress, and what to run within."""
+    if live:
         with LiveView(console, idle) as view:
             yield None, view.watch
         return

@@ -56,7 +56,17 @@ def test_a_trace_of_a_benchmark_is_complete(tmp_path: Path) -> None:
     assert dict(whole.result) == json.loads(done.stdout) and len(whole.runs) == 1
 
 
-def test_live_is_a_progress_bar_where_nobody_could_see_it() -> None:
-    with shown(True, "running", "segments", "waiting") as (progress, watch):
+def test_without_live_there_is_a_progress_bar() -> None:
+    with shown(False, "running", "segments", "waiting") as (progress, watch):
         assert progress is not None and watch is unwatched
         progress(1, 2)
+    with shown(True, "running", "segments", "waiting") as (progress, watch):
+        assert progress is None and watch is not unwatched
+
+
+def test_a_benchmark_with_a_live_view_prints_one_object_on_stdout() -> None:
+    arguments = ["bench", "softmax-128x128", "--runs", "1", "--live", "--concurrent", "2", "--network", "lan-1g"]
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    data = json.loads(done.stdout)
+    assert data["concurrent"] == 2 and data["network"]["name"] == "lan-1g"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -10,8 +12,9 @@ from rich.console import Console
 from engine.models.bert import bert
 from engine.models.calibrate import default_ranges
 from engine.models.shapes import SHAPES
-from engine.report.live import LiveView
-from engine.report.status import Observer
+from engine.report.live import MOST_ROWS, LiveView
+from engine.report.relay import read_statuses, relayed, write_statuses
+from engine.report.status import Observer, Status
 from engine.scheduler.plan import Plan
 from engine.scheduler.timeline import Event, Timeline
 
@@ -100,3 +103,57 @@ def test_the_view_has_a_line_for_every_run_under_way(plan: Plan) -> None:
     text = out.getvalue()
     assert "waiting for a client ..." in text and "run 1" in text
     assert f"round 30 of {plan.rounds}" in text and "P1 waits for P0: layer 1" in text and "MB/s" in text
+
+
+def at_round(number: int) -> Status:
+    return Status(number, 40, "P0 waits for P1: layer 1", 1.5e6, 0.5, 12.0)
+
+
+def test_where_nothing_can_be_drawn_there_is_a_line_for_every_request() -> None:
+    view = LiveView(Console(file=io.StringIO()))
+    assert view.lines() == []
+    with view.follow("run 1 of 2", lambda: ()):
+        assert view.lines() == ["run 1 of 2: not under way"]
+    with view.follow("run 2 of 2", lambda: [at_round(3)]):
+        assert view.lines() == ["run 2 of 2: round 3 of 40, P0 waits for P1: layer 1, 1.5 MB/s, 12 s left"]
+    with view.follow("run 2 of 2", lambda: [at_round(i) for i in range(64)]):
+        lines = view.lines()
+        assert lines[0].startswith("run 2 of 2, request 1: round 0 of 40")
+        assert len(lines) == MOST_ROWS + 1 and lines[-1] == f"and {64 - MOST_ROWS} more"
+
+
+def test_a_view_that_cannot_draw_ends_at_once_and_writes_plain_text() -> None:
+    out = io.StringIO()
+    with LiveView(Console(file=out)) as view, view.follow("run 1", lambda: [at_round(1)]):
+        assert "\x1b" not in out.getvalue()
+
+
+def test_statuses_reach_another_process_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "p0.json"
+    assert read_statuses(path) == []
+    for count in (2, 1):
+        written = [at_round(i) for i in range(count)]
+        write_statuses(written, path)
+        assert read_statuses(path) == written
+    assert [p.name for p in tmp_path.iterdir()] == ["p0.json"]
+
+
+def test_a_run_is_relayed_while_it_lasts(plan: Plan, tmp_path: Path) -> None:
+    observer = Observer(plan, 0, Timeline(Hand()))
+
+    async def run() -> list[Status]:
+        async with relayed([observer], tmp_path / "p0.json"):
+            await asyncio.sleep(0)  # its first state is written before it waits
+            return read_statuses(tmp_path / "p0.json")
+
+    assert asyncio.run(run()) == [observer.status()]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_cannot_be_written_ends_the_view_and_not_the_run(plan: Plan, tmp_path: Path) -> None:
+    async def run() -> str:
+        async with relayed([Observer(plan, 0, Timeline(Hand()))], tmp_path / "none" / "p0.json"):
+            await asyncio.sleep(0)
+        return "went on"
+
+    assert asyncio.run(run()) == "went on"

@@ -156,6 +156,12 @@ class _Clear:
         inside = reduce(x.view(U64) - U64(lo % (1 << 64)), m) < U64(hi - lo)
         return inside.astype(U64)
 
+    def _half_line(self, node: Node) -> Words:
+        """[x >= lo], or [x < lo] if not `above`; the bound on which one walk relies is the wire's own."""
+        x = to_signed(self._point(node), self._node(node.inputs[0]).type.ring)
+        found: Words = ((x >= node.integer("lo")) == bool(node.integer("above"))).astype(U64)
+        return found
+
     def _equal(self, node: Node) -> Words:
         m = self._node(node.inputs[0]).type.ring
         same = self._point(node) == U64(node.integer("value") % (1 << m))
@@ -223,7 +229,8 @@ _METHODS: dict[str, Callable[[_Clear, Node], Words]] = {
     "truncate": lambda s, n: s._masked(n, lambda v: v >> U64(n.integer("bits"))),
     "reduce": lambda s, n: s._masked(n, lambda v: reduce(v, n.type.ring)),
     "as_share": lambda s, n: s.x[n.inputs[0]],
-    "interval": _Clear._interval, "equal": _Clear._equal, "lookup": lambda s, n: s._table(n, "values"),
+    "interval": _Clear._interval, "half_line": _Clear._half_line,
+    "equal": _Clear._equal, "lookup": lambda s, n: s._table(n, "values"),
     "piece": _Clear._piece, "counts": _Clear._counts, "poly": _Clear._poly, "matmul": _Clear._matmul,
     "weight_matmul": _Clear._weight_matmul,
     "weight_gain": lambda s, n: s.x[n.inputs[0]] * s._weight_words(n.inputs[1], n),

@@ -26,6 +26,7 @@ from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
 from engine.kernels.interface import (
     Equal,
+    HalfLine,
     Interval,
     Kernels,
     Lookup,
@@ -331,7 +332,7 @@ def warm(segment: Segment) -> None:
 
 @lru_cache(maxsize=1024)
 def _questions(segment: Segment, key: int) -> tuple[Question, ...]:
-    return tuple(_question(segment.graph[q]) for q in segment.schedule.questions.get(key, ()))
+    return tuple(_question(segment, segment.graph[q]) for q in segment.schedule.questions.get(key, ()))
 
 
 @lru_cache(maxsize=1024)
@@ -342,10 +343,13 @@ def _tables(segment: Segment, question: int, sloped: bool) -> tuple[NDArray[np.i
     return values, np.array(node.integers("slopes"), np.int64) if sloped else None
 
 
-def _question(node: Node) -> Question:
+def _question(segment: Segment, node: Node) -> Question:
     match node.op:
         case "interval":
             return Interval(node.integer("lo"), node.integer("hi"))
+        case "half_line":
+            bound = segment.graph[node.inputs[1]].type.bound
+            return HalfLine(node.integer("lo"), bound, bool(node.integer("above")))
         case "equal":
             return Equal(node.integer("value"))
         case "lookup":

@@ -55,6 +55,7 @@ private:
         if (plan_.whole) whole(keys, c, trunk);
         else parts(keys, c, trunk);
         for (std::size_t k = 0; k < plan_.intervals.size(); ++k) answer(plan_.intervals[k], c.x_hat, job_.questions.intervals[k].out + at_);
+        for (std::size_t k = 0; k < plan_.half_lines.size(); ++k) answer(plan_.half_lines[k], c.x_hat, trunk, job_.questions.half_lines[k]);
         for (std::size_t k = 0; k < plan_.equals.size(); ++k) answer(plan_.equals[k], c.x_hat, job_.questions.equals[k].out + at_);
     }
 
@@ -199,6 +200,25 @@ private:
         }
         const u64 wraps = job_.party ? 0 : 1;
         for (std::size_t i = 0; i < count_; ++i) out[i] = u8(Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ (wraps & (f[i] > e[i])));
+    }
+
+    // The parity of the bits below one point; where that may have wrapped, the left half's too: the control bit of the root's left child.
+    void answer(std::size_t k, const u64* x_hat, const Trunk& trunk, const HalfLine& q) const {
+        u64 e[W], bits[2 * W], left[2 * W];
+        points(x_hat, plan_.points[k].offset, e);
+        V at_e[G];
+        load_places(e, at_e);
+        const Place& place = places_[k];
+        const V one = Isa::spread_low(1);
+        for (int g = 0; g < G; ++g) {
+            Isa::store(bits + 2 * B * g, Isa::xor_both(Isa::both_of(place.before[g], one), place.block[g], Isa::below(at_e[g])));
+            Isa::store(left + 2 * B * g, trunk.left[g]);
+        }
+        const u64 first = job_.party ? 0 : 1;
+        for (std::size_t i = 0; i < count_; ++i) {
+            const u64 up = e[i] <= q.up, down = e[i] > q.down;
+            q.out[at_ + i] = u8((Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ ((up | down) & left[2 * i]) ^ (first & (up ^ q.turned))) & 1);
+        }
     }
 
     void answer(std::size_t place, const u64* x_hat, u8* out) const {

@@ -44,6 +44,13 @@ struct Interval {
     u8* out;
 };
 
+// [x >= lo] in one walk: e wrapped only where it is at most `up` or more than `down`.
+struct HalfLine {
+    u64 e, up, down;
+    bool turned;  // [x < lo]
+    u8* out;
+};
+
 struct Equal {
     u64 value;
     u8* out;
@@ -58,6 +65,7 @@ struct Lookup {
 
 struct Questions {
     std::vector<Interval> intervals;
+    std::vector<HalfLine> half_lines;
     std::vector<Equal> equals;
     std::vector<Lookup> lookups;
 };

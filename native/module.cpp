@@ -1,6 +1,7 @@
 // Bindings. Arrays were checked in Python (engine/kernels/checks.py): here only pointers are taken, and the GIL is released.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/tuple.h>
 
 #include <stdexcept>
 
@@ -129,7 +130,7 @@ struct Bound {
         nb::gil_scoped_release release;
         target->dpf_gen(job);
     }
-    // questions: ("interval", e, f, out), ("equal", value, 0, out) or ("lookup", first, table, out).
+    // questions: ("interval", e, f, out), ("half_line", e, (up, down, turned), out), ("equal", value, 0, out) or ("lookup", first, table, out).
     void dpf_eval(int party, int m, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, u64 first, nb::bytes pairs, In<u64> x_hat,
                   nb::sequence questions) const {
         const std::vector<HashKeys> keys = expand_pairs(target, pairs);
@@ -139,7 +140,10 @@ struct Bound {
             const u64 number = nb::cast<u64>(q[1]);
             if (kind[0] == 'i')
                 job.questions.intervals.push_back({number, nb::cast<u64>(q[2]), nb::cast<Out<u8>>(q[3]).data()});
-            else if (kind[0] == 'e')
+            else if (kind[0] == 'h') {
+                const auto [up, down, turned] = nb::cast<std::tuple<u64, u64, bool>>(q[2]);
+                job.questions.half_lines.push_back({number, up, down, turned, nb::cast<Out<u8>>(q[3]).data()});
+            } else if (kind[0] == 'e')
                 job.questions.equals.push_back({number, nb::cast<Out<u8>>(q[3]).data()});
             else {
                 const auto table = nb::cast<In<i64>>(q[2]);

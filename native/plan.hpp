@@ -37,10 +37,12 @@ struct Plan {
         std::size_t e, f;
     };
     Array<Pair> intervals;
+    Array<std::size_t> half_lines;
     Array<std::size_t> equals;
 
     explicit Plan(const EvalJob& job) : levels(job.cw.count), modulus(low_bits(job.m)) {
         for (const Interval& q : job.questions.intervals) intervals.push_back({point(q.e, true), point(q.f, true)});
+        for (const HalfLine& q : job.questions.half_lines) half_lines.push_back(point(q.e, true));
         for (const Equal& q : job.questions.equals) equals.push_back(point(q.value, false));
         sums.reserve(job.questions.lookups.size());
         for (const Lookup& q : job.questions.lookups) place(sums.emplace_back(q, modulus));

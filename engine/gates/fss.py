@@ -16,6 +16,9 @@ __all__ = ["LEAF_POINTS", "Table", "at_least", "below", "counts", "equal", "inte
 LEAF_POINTS = 3
 """Arithmetic leaves hold 2^3 points: a leaf correction word of 128 B, against one AES more for every 8 points."""
 
+BLOCK_BITS = 7
+"""Bit leaves hold 2^7 points: a domain of so many bits is a single leaf, and a second threshold in it costs nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -68,13 +71,23 @@ def interval(x: Masked, lo: int, hi: int) -> BitShare:
 
 
 def at_least(x: Masked, lo: int) -> BitShare:
-    """Shares of [x >= lo]."""
-    return interval(x, lo, 1 << x.ring - 1)
+    """Shares of [x >= lo]: one walk where |x| < 2^(m-2), two otherwise."""
+    return _half_line(x, lo, 1) if _one_walk(x, lo) else interval(x, lo, 1 << x.ring - 1)
 
 
 def below(x: Masked, hi: int) -> BitShare:
-    """Shares of [x < hi]."""
-    return interval(x, -(1 << x.ring - 1), hi)
+    """Shares of [x < hi]: one walk where |x| < 2^(m-2), two otherwise."""
+    return _half_line(x, hi, 0) if _one_walk(x, hi) else interval(x, -(1 << x.ring - 1), hi)
+
+
+def _one_walk(x: Masked, lo: int) -> bool:
+    """Whether the halves of the domain tell which thresholds wrapped (`engine.kernels.interface.HalfLine`)."""
+    return x.ring > BLOCK_BITS and x.bound < 1 << x.ring - 2 and abs(lo) <= x.bound
+
+
+def _half_line(x: Masked, lo: int, above: int) -> BitShare:
+    kind = WireType("bit share", x.shape, 1, 0, 1)
+    return BitShare(x.graph, x.graph.add("half_line", (_key(x), x.index), kind, lo=lo, above=above))
 
 
 def equal(x: Masked, value: int) -> BitShare:

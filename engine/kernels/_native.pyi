@@ -48,7 +48,7 @@ class Target:
         first: int,
         keys: bytes,
         x_hat: Words,
-        questions: Sequence[tuple[str, int, Table | int, NDArray[Any]]],
+        questions: Sequence[tuple[str, int, Table | tuple[int, int, bool] | int, NDArray[Any]]],
     ) -> None: ...
     def leaf_gen(
         self,

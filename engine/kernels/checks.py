@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from engine.errors import LocalError
 from engine.kernels.interface import (
     Equal,
+    HalfLine,
     Interval,
     Keystream,
     Lookup,
@@ -178,6 +179,10 @@ def check_eval(party: int, m: int, n: int, questions: Sequence[Question], outs: 
         match question:
             case Interval(lo, hi):
                 require(0 < hi - lo < 2**m, f"an interval of {hi - lo} values does not fit a domain of {m} bits")
+            case HalfLine(lo, bound, _):
+                require(tree_levels(m) > 0, f"a half-line needs a tree: a domain of {m} bits is a single leaf")
+                require(0 <= bound < 1 << m - 2, f"in {m} bits a half-line takes |x| < 2^{m - 2}, not {bound}")
+                require(abs(lo) <= bound, f"the half-line from {lo} does not begin within the bound {bound}")
             case Lookup(_, table):
                 check_table("table", table, m)
             case Equal():

@@ -18,6 +18,7 @@ from engine.ring import Words
 
 __all__ = [
     "Equal",
+    "HalfLine",
     "Interval",
     "Kernels",
     "Keystream",
@@ -55,6 +56,22 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
+class HalfLine:
+    """Bit share (uint8 0/1) of [x >= lo], or of [x < lo] if not `above`, where |x| <= bound < 2^(m-2), |lo| <= bound
+    and m > 7; what comes out for other x means nothing.
+
+    With e = x_hat - lo + 1 mod 2^m the bit [x >= lo] is [alpha < e], unless e wrapped: upwards only if e <= bound - lo,
+    and then alpha >= 2^(m-1); downwards only if e > 2^m - bound - lo, and then alpha < 2^(m-1). There, and only there,
+    the two halves of the domain tell what wrapped. t of the root's left child is a share of [alpha < 2^(m-1)], and the
+    walk to e has it: one walk, where an interval takes two.
+    """
+
+    lo: int
+    bound: int
+    above: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Equal:
     """Bit share (uint8 0/1) of [x = value mod 2^m]."""
 
@@ -69,7 +86,7 @@ class Lookup:
     table: Table
 
 
-Question = Interval | Equal | Lookup
+Question = Interval | HalfLine | Equal | Lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +177,8 @@ class Kernels(Protocol):
         questions: Sequence[Question],
         outs: Sequence[NDArray[Any]],
     ) -> None:
-        """Answers all questions of one key per instance on x_hat (n,) < 2^m; outs: (n,) uint8 for Interval and Equal,
-        (n,) uint64 for Lookup."""
+        """Answers all questions of one key per instance on x_hat (n,) < 2^m; outs: (n,) uint64 for Lookup, uint8 for
+        the others."""
 
     def leaf_gen(
         self,

@@ -9,19 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.kernels import _native, checks
-from engine.kernels.interface import Bits, Equal, Interval, Keystream, Lookup, Operand, Question, Table, Tweak
+from engine.kernels.interface import Bits, Equal, HalfLine, Interval, Keystream, Lookup, Operand, Question, Table, Tweak
 from engine.kernels.keys import block_keys
 from engine.ring import Words, byte_width
 
 __all__ = ["NativeKernels"]
 
 
-def encode(question: Question, m: int, out: NDArray[Any]) -> tuple[str, int, Table | int, NDArray[Any]]:
-    """A question as offsets modulo 2^m."""
+Asked = tuple[str, int, Table | tuple[int, int, bool] | int, NDArray[Any]]
+
+
+def encode(question: Question, m: int, out: NDArray[Any]) -> Asked:
+    """A question as offsets modulo 2^m; a half-line also with the ends of what wraps and whether it is turned round."""
     top = (1 << m) - 1
     match question:
         case Interval(lo, hi):
             return "interval", (lo - 1) & top, (hi - 1) & top, out
+        case HalfLine(lo, bound, above):
+            return "half_line", (lo - 1) & top, (bound - lo, min(top, top + 1 - bound - lo), not above), out
         case Equal(value):
             return "equal", value & top, 0, out
         case Lookup(first, table):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from engine.kernels.interface import Bits, Equal, Interval, Lookup, Question, Table, Tweak
+from engine.kernels.interface import Bits, Equal, HalfLine, Interval, Lookup, Question, Table, Tweak
 from engine.kernels.keys import block_keys, key_slices
 from engine.ring import U64, Words, ring_mask
 
@@ -133,6 +133,10 @@ class Evaluation:
         parity: Words = before ^ ((bits & inside).sum(1, dtype=U64) & ONE)
         return parity
 
+    def left_half(self) -> Words:
+        """Bit share of [alpha < 2^(m-1)]: the control bit of the root's left child."""
+        return t(child(self.h, roots(self.root, self.party), np.zeros(len(self.root), U64), self.cw[0]))
+
     def window_sum(self, top: Words, table: Table) -> Words:
         """(-1)^party sum_j table[j] v[top - j]."""
         total, modulus, size = np.zeros(len(top), U64), ring_mask(self.m), len(table)
@@ -162,3 +166,9 @@ def answer(key: Evaluation, question: Question, x_hat: Words) -> Words:
         case Interval(lo, hi):
             e, f = minus(lo - 1), minus(hi - 1)
             return key.below(e) ^ key.below(f) ^ (U64(1 - key.party) & (f > e).astype(U64))
+        case HalfLine(lo, bound, above):
+            e = minus(lo - 1)
+            up, down = e <= U64(bound - lo), e > U64(min(modulus, modulus + 1 - bound - lo))
+            public = up.astype(U64) ^ U64(not above)
+            wrapped: Words = (up | down).astype(U64) & key.left_half()
+            return key.below(e) ^ wrapped ^ (U64(1 - key.party) & public)

@@ -38,7 +38,7 @@ def schedule(graph: Graph) -> Schedule:
     order = _order(graph, depth, height)
     questions: dict[int, list[int]] = {}
     for node in (graph[i] for i in order):
-        if node.op in ("interval", "equal", "lookup", "piece", "counts"):
+        if node.op in ("interval", "half_line", "equal", "lookup", "piece", "counts"):
             questions.setdefault(node.inputs[0], []).append(node.index)
     return Schedule(depth, order, static, {k: tuple(v) for k, v in questions.items()})
 

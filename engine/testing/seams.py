@@ -83,6 +83,8 @@ def _ends(node: Node) -> tuple[int, ...]:
     match node.op:
         case "interval":
             return node.integer("lo"), node.integer("hi")
+        case "half_line":
+            return (node.integer("lo"),)
         case "equal":
             return (node.integer("value"),)
         case "lookup" | "piece":

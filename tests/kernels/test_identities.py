@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from engine.kernels.interface import Equal, Interval, Kernels, Lookup, Question, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import (
+    Equal,
+    HalfLine,
+    Interval,
+    Kernels,
+    Lookup,
+    Question,
+    Tweak,
+    leaf_levels,
+    tree_levels,
+)
 from engine.ring import U64, Words, ring_mask
 
 TWEAK = Tweak(bytes(range(16)), gate=9, first=65_500)
@@ -76,6 +86,33 @@ def test_every_alpha_and_every_x(kernels: Kernels, rng: np.random.Generator, m: 
     np.testing.assert_array_equal((full[0] + full[1]).view(np.int64) * dealt.sign, table[index])
     expected = np.where((x.astype(np.int64) + 2) % size == 0, table[0], 0)
     np.testing.assert_array_equal((single[0] + single[1]).view(np.int64) * dealt.sign, expected)
+
+
+@pytest.mark.parametrize(
+    ("m", "bound", "lo"), [(8, 63, 0), (8, 63, 63), (8, 63, -63), (9, 100, -37), (10, 255, 1), (8, 0, 0)]
+)
+def test_half_line_of_every_alpha_and_every_x(
+    kernels: Kernels, rng: np.random.Generator, m: int, bound: int, lo: int
+) -> None:
+    alpha, x = (grid.reshape(-1) for grid in np.meshgrid(np.arange(1 << m), np.arange(-bound, bound + 1)))
+    dealt = deal(kernels, rng, m, alpha.astype(U64))
+    up, down = dealt.ask((x + alpha).astype(U64) & ring_mask(m), HalfLine(lo, bound), HalfLine(lo, bound, above=False))
+    np.testing.assert_array_equal(up[0] ^ up[1], x >= lo)
+    np.testing.assert_array_equal(down[0] ^ down[1], x < lo)
+
+
+@pytest.mark.parametrize("m", [8, 11, 14, 19, 33, 63, 64])
+def test_half_line_at_the_seams(kernels: Kernels, rng: np.random.Generator, m: int) -> None:
+    """Thresholds and values at the ends of the bound, masks at the ends of the domain and of its halves."""
+    bound = (1 << (m - 2)) - 1
+    for lo in (0, 1, -1, bound, -bound, bound // 3):
+        x = np.array([lo + d for d in (-1, 0, 1) if abs(lo + d) <= bound] + [-bound, bound, 0, bound // 2])
+        near = np.array([d % (1 << m) for c in (0, 1 << (m - 1), bound, 3 * bound) for d in (c - 1, c, c + 1)], U64)
+        alpha = np.concatenate([np.tile(near, len(x)), uniform(rng, 8 * len(x), m)])
+        values = np.concatenate([np.repeat(x, len(near)), np.repeat(x, 8)])
+        x_hat = (values.astype(U64) + alpha) & ring_mask(m)
+        ((zero, one),) = deal(kernels, rng, m, alpha).ask(x_hat, HalfLine(lo, bound))
+        np.testing.assert_array_equal(zero ^ one, values >= lo)
 
 
 def test_intervals_around_zero(kernels: Kernels, rng: np.random.Generator) -> None:

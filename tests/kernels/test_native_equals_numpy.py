@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.kernels.interface import (
     Equal,
+    HalfLine,
     Interval,
     Kernels,
     Keystream,
@@ -77,10 +78,15 @@ def questions(draw: st.DrawFn) -> tuple[int, list[Question]]:
         rng = np.random.default_rng(seed)
         return Lookup(first, rng.integers(-(2**bits), 2**bits, entries))
 
+    def half_line(bound: int, at: float, above: bool) -> Question:
+        return HalfLine(max(-bound, min(bound, round(at * bound))), bound, above)
+
     tables = st.builds(
         lookup, offsets, st.integers(1, min(size, 900)), st.sampled_from([3, 15, 16, 30, 31, 62]), st.integers(0, 99)
     )
     kinds = [st.builds(Equal, offsets), st.builds(interval, offsets, st.integers(1, size - 1)), tables]
+    if m > 7:
+        kinds.append(st.builds(half_line, st.integers(0, size // 4 - 1), st.floats(-1, 1), st.booleans()))
     return m, draw(st.lists(st.one_of(kinds), max_size=4))
 
 
@@ -124,7 +130,8 @@ def test_a_threshold_at_the_end_of_a_table(native: Kernels, rng: np.random.Gener
     n, lo = 70, -(size // 2)
     cw, x_hat = uniform(rng, (tree_levels(m), n, 2)), uniform(rng, n, m)
     x_hat[:3] = 0, 2**m - 1, size // 2
-    wanted = [Lookup(lo, rng.integers(-99, 99, size)), Interval(lo + size, 1 << (m - 1)), Equal(lo + size - 1)]
+    wanted = [Lookup(lo, rng.integers(-99, 99, size)), Interval(lo + size, 1 << (m - 1)), Equal(lo + size - 1),
+              HalfLine(min(lo + size, (1 << m - 2) - 1), (1 << m - 2) - 1)]  # fmt: skip
     key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(bytes(16), 3), x_hat)
 
     def make() -> tuple[tuple[Any, ...], list[Any]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from engine.graph import Attr, WireType
 from engine.wires import AnswerShare, BitShare, Masked, Rest, Share, fail
 
-__all__ = ["LEAF_POINTS", "Table", "at_least", "below", "counts", "equal", "interval", "lookup", "piece"]
+__all__ = ["LEAF_POINTS", "Table", "at_least", "below", "comparable", "counts", "equal", "interval", "lookup", "piece"]
 
 LEAF_POINTS = 3
 """Arithmetic leaves hold 2^3 points: a leaf correction word of 128 B, against one AES more for every 8 points."""
@@ -78,6 +78,11 @@ def at_least(x: Masked, lo: int) -> BitShare:
 def below(x: Masked, hi: int) -> BitShare:
     """Shares of [x < hi]: one walk where |x| < 2^(m-2), two otherwise."""
     return _half_line(x, hi, 0) if _one_walk(x, hi) else interval(x, -(1 << x.ring - 1), hi)
+
+
+def comparable(x: Masked) -> Masked:
+    """x in the domain in which a threshold costs least: one bit above the sign for a single walk, none in one leaf."""
+    return x.narrow() if x.bound.bit_length() < BLOCK_BITS else x.narrow(1)
 
 
 def _one_walk(x: Masked, lo: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.expr import Expr
-from engine.gates.fss import Table, at_least, counts, equal, piece
+from engine.gates.fss import Table, at_least, comparable, counts, equal, piece
 from engine.gates.polynomial import polynomial
 from engine.wires import Masked, Share, concat, fail
 
@@ -127,9 +127,9 @@ def argmax(x: Masked, ring: int = 32) -> Masked:
 
 
 def _difference(a: Masked, b: Masked) -> Masked:
-    """a - b in the smallest domain that holds it."""
+    """a - b in the domain in which its sign costs least."""
     difference: Masked = a - b
-    return difference.narrow()
+    return comparable(difference)
 
 
 def _pairs(x: Masked) -> tuple[Masked, Masked, Masked | None]:

@@ -94,6 +94,12 @@ def _questions() -> Iterator[GateSpec]:
         yield _spec(f"at_least{label}", lambda x, a=lo: at_least(x, a), wire, ref=_between(lo, 1 << 60))
         yield _spec(f"below{label}", lambda x, b=hi: below(x, b), wire, ref=_between(-(1 << 60), hi))
         yield _spec(f"equal{label}", lambda x, a=lo: equal(x, a), wire, ref=_between(lo, lo + 1))
+    for label, wire, lo in (
+        (" in one walk", MaskedInput(8, 0, 63), -17),
+        (" of 40 bits in one walk", MaskedInput(40, 0, (1 << 38) - 1), 1 << 30),
+    ):
+        yield _spec(f"at_least{label}", lambda x, a=lo: at_least(x, a), wire, ref=_between(lo, 1 << 60))
+        yield _spec(f"below{label}", lambda x, b=lo: below(x, b), wire, ref=_between(-(1 << 60), lo))
     yield _spec("lookup", lambda x: lookup(x, TABLE).open(), narrow, ref=_table)
     yield _spec("lookup of 12 bits", lambda x: lookup(x, TABLE).open(), MaskedInput(12), ref=_table)
     yield _spec("many questions", _many, MaskedInput(10), ref=lambda x: (_between(-3, 9)(x), x == 5, _table(x)))

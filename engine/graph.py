@@ -49,7 +49,8 @@ OPS: dict[str, str] = {
 LINEAR = frozenset(op for op, what in OPS.items() if what == "linear")
 _HERE = os.path.dirname(__file__)
 _PLUMBING = {os.path.join(_HERE, *name.split("/")) for name in
-             ("graph.py", "wires.py", "expr.py", "gates/fss.py", "gates/polynomial.py", "gates/matmul.py")}  # fmt: skip
+             ("graph.py", "wires.py", "expr.py", "gates/fss.py", "gates/polynomial.py", "gates/matmul.py",
+              "models/layers.py")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,13 @@ import numpy as np
 
 from engine.bench.workload import Array, Workload
 from engine.errors import InputError
-from engine.models.bert import BertRanges, F, W, bert
+from engine.models.bert import BertRanges, bert
 from engine.models.calibrate import calibrated, measured, quantise
 from engine.models.checkpoint import Checkpoint, random_checkpoint
 from engine.models.gpt2 import GPT2_SHAPES, Gpt2Shape, gpt2_program
 from engine.models.gpt2_calibrate import calibrated_gpt2, measured_gpt2, quantise_gpt2
 from engine.models.gpt2_reference import embed_tokens, gpt2_forward, random_gpt2
+from engine.models.layers import F, W
 from engine.models.reference import forward
 from engine.models.shapes import SHAPES, BertShape
 from engine.models.taps import Ranges
@@ -46,9 +47,8 @@ def bert_load(name: str, shape: str, tokens: int, layers: int | None = None, var
     inputs = {"n": np.rint(n * 2.0**F).astype(np.int64)}
     layout = f"{what.layers} encoder block{'s' * (what.layers > 1)} of {what.hidden}"
     phrase = f"{layout}, {tokens} tokens, seeded weights of the owner"
-    return Workload(
-        name, phrase, program, counted(program), inputs, private(program, quantise(checkpoint)), {"output 0": hidden}
-    )
+    weights = private(program, quantise(checkpoint, variants))
+    return Workload(name, phrase, program, counted(program), inputs, weights, {"output 0": hidden})
 
 
 def check_tokens(name: str, shape: BertShape | Gpt2Shape, tokens: int, least: int = 1) -> None:
@@ -71,17 +71,16 @@ def _observed(checkpoint: Checkpoint, ids: np.ndarray[tuple[int], np.dtype[np.in
 
 def gpt2_load(name: str, tokens: int, variants: Variants = DEFAULT) -> Workload:
     """The GPT-2 shape on the client's own embedded tokens, to all its hidden states."""
-    if variants != DEFAULT:
-        raise InputError(f"{name} has no variants: leave out --variants")
     shape = replace(GPT2_SHAPES["gpt2"], vocab=VOCAB)
     check_tokens(name, shape, tokens)
     checkpoint = random_gpt2(shape, 1)
     ids = np.random.default_rng(tokens).integers(0, VOCAB, tokens)
     ranges = calibrated_gpt2(checkpoint, measured_gpt2(checkpoint, [ids]), "hidden")
-    program = gpt2_program(shape, ranges, (tokens,), head="hidden", embedding=False)
+    program = gpt2_program(shape, ranges, (tokens,), head="hidden", embedding=False, variants=variants)
     inputs = {"x": np.rint(embed_tokens(checkpoint, ids) * 2.0 ** (F + W)).astype(np.int64)}
     phrase = f"{shape.layers} decoder blocks of {shape.hidden}, {tokens} tokens, seeded weights of the owner"
-    weights, reference = private(program, quantise_gpt2(checkpoint)), {"output 0": gpt2_forward(checkpoint, ids)}
+    weights = private(program, quantise_gpt2(checkpoint, variants))
+    reference = {"output 0": gpt2_forward(checkpoint, ids)}
     return Workload(name, phrase, program, counted(program), inputs, weights, reference)
 
 
@@ -107,7 +106,7 @@ def minilm_load(name: str, tokens: int, variants: Variants = DEFAULT) -> Workloa
     hot[np.arange(tokens), ids] = 1
     pooled = forward(checkpoint, ids).mean(0, keepdims=True)
     phrase = f"MiniLM (6 blocks of 384) on a text of {tokens} tokens, the owner's real weights"
-    weights, reference = private(program, quantise(checkpoint)), {"output 0": pooled}
+    weights, reference = private(program, quantise(checkpoint, variants)), {"output 0": pooled}
     return Workload(name, phrase, program, counted(program), {"one-hot tokens": hot}, weights, reference, tokens)
 
 

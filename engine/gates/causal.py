@@ -8,6 +8,8 @@ What costs neither a key nor an opening is done on the whole square: the product
 is opened, and e is put together with zeros above the diagonal before its product with v. That doubles the
 multiplications of those two and the shares of e's mask, which are in P1's tape. (Bands of 16 rows would have 12 % of
 their entries above the diagonal at S = 128, bands of 32 24 %; exact rows take S nodes where this takes log2 S.)
+
+Rows from the middle of a sequence have one piece more, the columns before the first of them; the rest is a triangle.
 """
 
 from __future__ import annotations
@@ -27,28 +29,28 @@ __all__ = ["causal_softmax_times", "cut", "join", "join_rows"]
 def causal_softmax_times(
     score: Share | Masked, v: Masked, at: SoftmaxRange, ring: int = 64, how: Variants = DEFAULT
 ) -> Share:
-    """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring), row i over the columns 0 .. i. Seven rounds.
+    """Shares of softmax(score) v at scale 14 + 12, in Z_(2^ring), row i over the columns 0 .. T - S + i. Seven rounds.
 
-    score (H, S, S): shares, of which the triangle alone is opened; v (H, S, d)."""
-    length = score.shape[-1]
-    parts = cut(score, length)
+    score (H, S, T), S <= T: shares, of which those alone are opened; v (H, T, d)."""
+    rows, length = score.shape[-2:]
+    parts = _cut(score, length - rows)
     flat = _flat(parts).open(at.score_ring)
-    m = _stabiliser(flat, parts, length, at, how.maximum)
-    above = [r.broadcast_to(*p.shape) for r, p in zip(cut(m, length), parts, strict=True)]
+    m = _stabiliser(flat, parts, rows, length, at, how.maximum)
+    above = [r.broadcast_to(*p.shape) for r, p in zip(_cut(m, length - rows), parts, strict=True)]
     e = exponentials(flat - _flat(above), at, weight_ring(at, score, v), how.exp)
-    return weighted_mean(join(iter(_like(e, parts)), length), v, at, ring, how.scaling)
+    return weighted_mean(_join(iter(_like(e, parts)), rows, length), v, at, ring, how.scaling)
 
 
-def _stabiliser(flat: Masked, parts: list[Any], length: int, at: SoftmaxRange, how: str) -> Masked:
+def _stabiliser(flat: Masked, parts: list[Any], rows: int, length: int, at: SoftmaxRange, how: str) -> Masked:
     """M of every row, (H, S, 1): the histogram of a row is the sum of those of its pieces."""
     if how == "tournament":
         raise fail("rows of every length have no tournament: take maximum=histogram or maximum=direct")
     t = buckets(flat, at.bucket, at.bits)
     histograms = [counts(p, 8 if length < 255 + (how == "histogram") else 16) for p in _like(t, parts)]
     if how == "direct":
-        joined = join_rows(iter(histograms), length)
+        joined = _join_rows(iter(histograms), rows, length)
         return highest_direct(joined, flat, at.bucket, length)
-    return highest([join_rows(iter(histograms), length).bounded((1 << histograms[0].ring) - 1)], flat, at.bucket)
+    return highest([_join_rows(iter(histograms), rows, length).bounded((1 << histograms[0].ring) - 1)], flat, at.bucket)
 
 
 def _flat(parts: list[Any]) -> Any:
@@ -111,3 +113,24 @@ def _triangles(build: Any, parts: Iterator[Any], n: int) -> tuple[Any, Any]:
     both = build(parts, h)
     middle = both.shape[0] // 2
     return both.slice(0, 0, middle), both.slice(0, middle, 2 * middle)
+
+
+# ---------------------------------------------------------------------- rows from the middle
+def _cut(x: Any, before: int) -> list[Any]:
+    """The pieces of rows (B, S, before + S) that end on the diagonal, or the rows (B, S, 1) of each piece."""
+    rows = x.shape[-2]
+    if not before:
+        return cut(x, rows)
+    wide = x.shape[-1] > 1
+    left, triangle = (x.slice(-1, 0, before), x.slice(-1, before, before + rows)) if wide else (x, x)
+    return [left, *cut(triangle, rows)]
+
+
+def _join(parts: Iterator[Any], rows: int, length: int) -> Any:
+    """(B, S, T): `join`, with what stands before the triangle."""
+    return join(parts, rows) if rows == length else concat([next(parts), join(parts, rows)], -1)
+
+
+def _join_rows(parts: Iterator[Any], rows: int, length: int) -> Any:
+    """(B, S, d): `join_rows`, with what stands before the triangle."""
+    return join_rows(parts, rows) if rows == length else next(parts) + join_rows(parts, rows)

@@ -8,33 +8,41 @@ With `scores=before` a block begins with the norm of the one before it, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from engine.gates.gelu import gelu
-from engine.gates.matmul import bias, gain, matmul, weight
-from engine.gates.norm import NormRange, Rows, centred_rows, layer_norm
+from engine.gates.matmul import bias, gain, matmul
+from engine.gates.norm import NormRange, centred_rows, layer_norm
 from engine.gates.relu import relu
 from engine.gates.silu import silu
 from engine.gates.softmax import Q_SCALE, SoftmaxRange, softmax_times
 from engine.gates.tanh import tanh
 from engine.graph import Graph, WireType
-from engine.models.layers import biased, norm_range, rescaled, unscaled, y_ring
+from engine.models.layers import (
+    EMBED,
+    V_SCALE,
+    F,
+    Step,
+    W,
+    chain,
+    linear,
+    linear_before,
+    norm_range,
+    parameter,
+    pieces,
+    row_bands,
+    texts,
+    y_ring,
+)
 from engine.models.shapes import BertShape
-from engine.scheduler.plan import Call, Program, Segment, segment
+from engine.scheduler.plan import Program
 from engine.variants import DEFAULT, Variants
 from engine.wires import Masked, Share, Weight, concat, fail, magnitude
 
 __all__ = ["BertRanges", "BlockRange", "HeadRange", "bert"]
-
-F, W = 12, 12  # scales of activations and of weights
-V_SCALE = 11
-WEIGHT, BIAS = 1 << 24, 1 << 40  # bounds of the integers; what flows on is bounded by calibration
-EMBED = 16  # scale of embeddings
-BAND_ROWS = 16  # rows that a band has at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +95,7 @@ class _Model:
 
     @property
     def bands(self) -> tuple[tuple[int, int], ...]:
-        """Rows in bands of like size: while a party waits for one band's openings it evaluates another."""
-        count = max(1, min(self.tokens // BAND_ROWS, self.variants.bands))
-        cuts = [self.tokens * j // count for j in range(count + 1)]
-        return tuple(pairwise(cuts))
+        return row_bands(self.tokens, self.variants.bands)
 
     @property
     def log_d(self) -> int:
@@ -162,37 +167,13 @@ def bert(
     Without `embedding` the first wire is an input: the client's own embedded and normalised tokens. Raises TraceError
     where a variant needs more bits than there are for these ranges."""
     model = _Model(shape, ranges, tuple(lengths), owner, head, variants, embedding)
-    segments: list[Segment] = []
-    calls: list[Call] = []
-    index: dict[Any, int] = {}
-
-    def use(key: Any, build: Any, name: str, prefix: str) -> None:
-        if key not in index:
-            index[key] = len(segments)
-            segments.append(segment(build()))
-        inputs = ((len(calls) - 1, 0),) if calls else ()
-        calls.append(Call(index[key], name, prefix, inputs))
-
-    use("embedding", partial(_embedding if embedding else _embedded, model), "embedding", "embeddings.")
+    steps: list[Step] = [
+        ("embedding", partial(_embedding if embedding else _embedded, model), "embedding", "embeddings.")
+    ]
     for i in range(shape.layers):
         key = (ranges.blocks[i], model.block_ring(i), model.block_ring(i + 1), *model.ends(i))
-        use(key, partial(_block, model, i), f"layer {i}", f"layer.{i}.")
-    use("head", partial(_head, model), "head", "head.")
-    return Program(tuple(segments), tuple(calls), variants)
-
-
-def _parameter(m: _Model, g: Graph, name: str, shape: tuple[int, ...], scale: int, ring: int) -> Weight:
-    bound = min(BIAS if len(shape) == 1 and scale > W else WEIGHT, (1 << ring - 1) - 1)
-    return weight(g, name, shape, owner=m.owner, scale=scale, bound=bound, ring=ring)
-
-
-def _linear(m: _Model, x: Masked, name: str, out: int, bound: int, biased: bool = True) -> Share | Masked:
-    """x W + b at scale 24; |result| < 2^bound."""
-    w = _parameter(m, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
-    y = matmul(x, w, magnitude(bound + F + W))
-    if biased:
-        y = bias(y, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, x.ring), magnitude(bound + F + W))
-    return y
+        steps.append((key, partial(_block, model, i), f"layer {i}", f"layer.{i}."))
+    return chain([*steps, ("head", partial(_head, model), "head", "head.")], variants)
 
 
 def _embedding(m: _Model) -> Graph:
@@ -203,10 +184,10 @@ def _embedding(m: _Model) -> Graph:
     ids = Masked(g, g.add("input", (), kind, owner=0, name="one-hot tokens"))  # (S, vocab)
     if m.owner == "public":
         raise fail("a public embedding table is looked up by the client: trace without the embedding")
-    words = _parameter(m, g, "words", (m.shape.vocab, d), EMBED, ring)
-    places = _parameter(m, g, "places", (m.shape.max_positions, d), EMBED, ring)
+    words = parameter(m.owner, g, "words", (m.shape.vocab, d), EMBED, ring)
+    places = parameter(m.owner, g, "places", (m.shape.max_positions, d), EMBED, ring)
     x = matmul(ids, words, magnitude(y + EMBED))  # (S, D)
-    x = concat([_at_positions(part, places) for part in _rows(m, x)])
+    x = concat([_at_positions(part, places) for part in texts(m.lengths, x)])
     g.outputs = (_into_block(m, 0, x).index,)
     return g
 
@@ -245,10 +226,10 @@ def _block(m: _Model, i: int) -> Graph:
         n = Masked(g, g.add("wire", (), kind))  # (S, D)
         q_ring = at.softmax.score_ring + F + W - Q_SCALE
         rows = [n.slice(0, a, b) for a, b in m.bands]  # (s, D) each, as all that follows
-        q = [_linear(m, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
-        k = concat([_linear(m, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
+        q = [linear(m.owner, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
+        k = concat([linear(m.owner, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
     v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
-    v = concat([_linear(m, x, "value", d, at.v).open(v_ring).truncate(V_SCALE) for x in rows])
+    v = concat([linear(m.owner, x, "value", d, at.v).open(v_ring).truncate(V_SCALE) for x in rows])
     ring = m.middle_y_ring(i) + 14
     o = [_attention(m, band, x, k, v, at.softmax, ring).open().truncate(F) for band, x in zip(m.bands, q, strict=True)]
     n = concat([_after_attention(m, i, x, y) for x, y in zip(rows, o, strict=True)])
@@ -264,21 +245,10 @@ def _norm_and_products(m: _Model, g: Graph, i: int) -> tuple[Masked, list[Masked
     rows = centred_rows(y, norm, m.shape.eps)
     room = at.softmax.score_ring - Q_SCALE
     q, k = (
-        _linear_before(m, y, rows, norm, name, m.shape.hidden, at.v, room, Q_SCALE).truncate(Q_SCALE)
+        linear_before(m.owner, y, rows, norm, name, m.shape.hidden, at.v, room, Q_SCALE).truncate(Q_SCALE)
         for name in ("query", "key")
     )
     return rows.normalised(norm, F, m.variants.scaling), [q.slice(0, a, b) for a, b in m.bands], k
-
-
-def _linear_before(
-    m: _Model, y: Masked, rows: Rows, norm: NormRange, name: str, out: int, bound: int, room: int, precision: int
-) -> Masked:
-    """n W + b from y, opened together with n, `room` bits above the point; |result| < 2^bound."""
-    x = y.truncate(norm.c_scale)
-    w = _parameter(m, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
-    share = rescaled(unscaled(x, w, norm, bound, precision), rows, bound, room, F + W)
-    share = biased(share, _parameter(m, x.graph, f"{name}.bias", (out,), F + W, share.ring))
-    return share.bounded(magnitude(bound + share.scale)).open()
 
 
 def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
@@ -286,12 +256,13 @@ def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
     block."""
     at, d = m.ranges.blocks[i], m.shape.hidden
     ring = m.middle_y_ring(i)
-    y = _residual(m, n, "attention", ring, at.attention[0]) + _linear(m, o, "dense", d, at.attention[0], biased=False)
+    y = _residual(m, n, "attention", ring, at.attention[0])
+    y = y + linear(m.owner, o, "dense", d, at.attention[0], shifted=False)
     n, h = _norm_and_up(m, i, y, m.norm(at.attention, m.middle_ring(i), ring))  # (s, D), (s, F)
 
     ring = m.y_type(i + 1).ring
     a = _activation(m, h, ring, magnitude(at.up + F + W)).open().truncate(F)  # (s, F)
-    y = _residual(m, n, "output", ring, at.output[0]) + _linear(m, a, "down", d, at.output[0], biased=False)
+    y = _residual(m, n, "output", ring, at.output[0]) + linear(m.owner, a, "down", d, at.output[0], shifted=False)
     return _into_block(m, i + 1, y)  # (s, D)
 
 
@@ -300,10 +271,10 @@ def _norm_and_up(m: _Model, i: int, y: Share | Masked, norm: NormRange) -> tuple
     bound, width = m.ranges.blocks[i].up, m.shape.intermediate
     if m.variants.up == "after":
         n = layer_norm(y, norm, m.shape.eps, F, m.variants.scaling)
-        return n, _linear(m, n, "up", width, bound).open(bound + F + W + 2)
+        return n, linear(m.owner, n, "up", width, bound).open(bound + F + W + 2)
     opened = y.open(norm.wire, magnitude(norm.y + y.scale))
     rows = centred_rows(opened, norm, m.shape.eps)
-    h = _linear_before(m, opened, rows, norm, "up", width, bound, bound + 2, F)
+    h = linear_before(m.owner, opened, rows, norm, "up", width, bound, bound + 2, F)
     return rows.normalised(norm, F, m.variants.scaling), h
 
 
@@ -311,15 +282,15 @@ def _residual(m: _Model, n: Masked, name: str, ring: int, bound: int) -> Any:
     """n times gain plus bias: the hidden state, with the bias of the branch that joins it folded in."""
     n, d = n.reduce(min(n.ring, ring)), n.shape[-1]
     limit = magnitude(bound + F + W)
-    y = gain(n, _parameter(m, n.graph, f"{name}.gain", (d,), W, n.ring), limit)
-    return bias(y, _parameter(m, n.graph, f"{name}.shift", (d,), F + W, n.ring), limit)
+    y = gain(n, parameter(m.owner, n.graph, f"{name}.gain", (d,), W, n.ring), limit)
+    return bias(y, parameter(m.owner, n.graph, f"{name}.shift", (d,), F + W, n.ring), limit)
 
 
 def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
     """Rows of a band against the sequences that they belong to: no padding, no work between sequences."""
     h, dh = m.shape.heads, m.shape.head_dim
     parts = []
-    for (first, last), (start, stop) in _pieces(m, band):
+    for (first, last), (start, stop) in pieces(m.lengths, band):
         q_i = q.slice(0, start - band[0], stop - band[0]).reshape(stop - start, h, dh).transpose(1, 0, 2)  # (H, s, dh)
         k_t = k.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 2, 0)  # (H, dh, S)
         v_i = v.slice(0, first, last).reshape(last - first, h, dh).transpose(1, 0, 2)  # (H, S, dh)
@@ -327,17 +298,6 @@ def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked
         o = softmax_times(scores, v_i, at, ring, m.variants)  # (H, s, dh)
         parts.append(o.transpose(1, 0, 2).reshape(stop - start, h * dh))  # (s, D)
     return concat(parts)  # type: ignore[no-any-return]
-
-
-def _pieces(m: _Model, band: tuple[int, int]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """(rows of the sequence, rows of the band within it) for every sequence that the band meets."""
-    first = 0
-    for length in m.lengths:
-        last = first + length
-        start, stop = max(first, band[0]), min(last, band[1])
-        if start < stop:
-            yield (first, last), (start, stop)
-        first = last
 
 
 def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:
@@ -351,21 +311,13 @@ def _activation(m: _Model, h: Masked, ring: int, bound: int) -> Share:
 _SMOOTH = {"gelu": gelu, "gelu_new": gelu, "silu": silu, "tanh": tanh}
 
 
-def _rows(m: _Model, x: Any) -> list[Any]:
-    """The rows of each sequence."""
-    if len(m.lengths) == 1:
-        return [x]
-    starts = [sum(m.lengths[:i]) for i in range(len(m.lengths))]
-    return [x.slice(0, a, a + s) for a, s in zip(starts, m.lengths, strict=True)]
-
-
 def _head(m: _Model) -> Graph:
     """Pooling or classification; the result is revealed to the client alone."""
     g, d = Graph("head"), m.shape.hidden
     kind = WireType("masked", (m.tokens, d), m.block_ring(m.shape.layers), F, 1 << F + (m.log_d + 1) // 2)
     n = Masked(g, g.add("wire", (), kind))
     hidden: Any = _residual(m, n, "hidden", n.ring, m.ranges.head.out) if m.head != "classify" else None
-    for i, rows in enumerate(_rows(m, n if hidden is None else hidden)):
+    for i, rows in enumerate(texts(m.lengths, n if hidden is None else hidden)):
         if m.head == "mean":
             out = rows.sum(0)  # (1, D): the client divides by the length
         elif m.head == "cls":
@@ -382,6 +334,6 @@ def _head(m: _Model) -> Graph:
 
 def _classify(m: _Model, first: Masked) -> Share | Masked:
     """logits = tanh(n W_d + b_d) W_c + b_c."""
-    dense = _linear(m, first, "dense", m.shape.hidden, m.ranges.head.dense).open(m.ranges.head.dense + F + W + 2)
+    dense = linear(m.owner, first, "dense", m.shape.hidden, m.ranges.head.dense).open(m.ranges.head.dense + F + W + 2)
     t = tanh(dense, first.ring + W, bound=1 << F + W + 1).open().truncate(F)
-    return _linear(m, t, "classifier", m.shape.labels, m.ranges.head.out)
+    return linear(m.owner, t, "classifier", m.shape.labels, m.ranges.head.out)

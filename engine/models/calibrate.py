@@ -15,8 +15,9 @@ import numpy as np
 
 from engine.errors import InputError
 from engine.gates.softmax import SoftmaxRange
-from engine.models.bert import BIAS, EMBED, WEIGHT, BertRanges, BlockRange, F, HeadRange, W
+from engine.models.bert import BertRanges, BlockRange, HeadRange
 from engine.models.checkpoint import Array, Checkpoint
+from engine.models.layers import BIAS, EMBED, WEIGHT, F, W
 from engine.models.shapes import BertShape
 from engine.models.taps import Range, Ranges, measure
 from engine.models.text import Tokenizer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.cost import Cost, plan_cost
-from engine.errors import TraceError
+from engine.errors import InputError
 from engine.scheduler.plan import Plan
 from engine.variants import BANDS, DEFAULT, FRAMES, NAMED, OPTIONS, Variants, combinations
 
@@ -79,8 +79,8 @@ def choose(
 ) -> Choice:
     """The fastest of `among` as predicted, changed in one thing at a time as long as that makes it faster.
 
-    `build` raises TraceError where a combination needs more bits than a ring has: it is left out. The defaults can
-    always be planned."""
+    `build` raises InputError where a model cannot have a combination, or where one needs more bits than a ring has
+    (TraceError): it is left out. The defaults can always be planned; what is wrong with them is raised."""
     sets = list(dict.fromkeys([DEFAULT, *among]))
     judge = _Judge(build, predict, progress, len(sets))
     for v in sets:
@@ -111,7 +111,7 @@ class _Judge:
         try:
             plan = self.build(v)
             self.found[str(v)] = Candidate(v, plan_cost(plan), self.predict(plan))
-        except TraceError as error:
+        except InputError as error:
             if v == DEFAULT:
                 raise
             self.refused[str(v)] = str(error)

@@ -28,8 +28,9 @@ from safetensors.numpy import load, save
 from engine.errors import InputError
 from engine.files import private_folder, whole_file
 from engine.gates.softmax import SoftmaxRange
-from engine.models.bert import BertRanges, BlockRange, F, HeadRange, W, bert
+from engine.models.bert import BertRanges, BlockRange, HeadRange, bert
 from engine.models.checkpoint import Checkpoint
+from engine.models.layers import F, W
 from engine.models.shapes import BertShape
 from engine.parameters import Small
 from engine.ring import U64

@@ -8,22 +8,38 @@ linear layers that read n. Attention is causal (engine/gates/causal.py). 20 roun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from engine.errors import InputError
 from engine.gates.causal import causal_softmax_times
 from engine.gates.gelu_new import gelu_new
-from engine.gates.matmul import bias, gain, matmul, weight
-from engine.gates.norm import NormRange, layer_norm
-from engine.gates.softmax import Q_SCALE
+from engine.gates.matmul import bias, gain, matmul
+from engine.gates.norm import NormRange, centred_rows, layer_norm
+from engine.gates.softmax import Q_SCALE, SoftmaxRange
 from engine.graph import Graph, WireType
-from engine.models.bert import BIAS, EMBED, V_SCALE, WEIGHT, BlockRange, F, W
-from engine.models.layers import norm_range
-from engine.scheduler.plan import Call, Program, Segment, segment
-from engine.wires import Masked, Share, Weight, concat, fail, magnitude
+from engine.models.bert import BlockRange
+from engine.models.layers import (
+    EMBED,
+    V_SCALE,
+    WEIGHT,
+    F,
+    Step,
+    W,
+    chain,
+    linear,
+    linear_before,
+    norm_range,
+    parameter,
+    pieces,
+    row_bands,
+    texts,
+    y_ring,
+)
+from engine.scheduler.plan import Program
+from engine.variants import DEFAULT, Variants
+from engine.wires import Masked, Share, concat, fail, magnitude
 
 __all__ = ["GPT2_SHAPES", "Gpt2Ranges", "Gpt2Shape", "gpt2_program"]
 
@@ -73,6 +89,7 @@ class _Model:
     lengths: tuple[int, ...]
     owner: int | str
     head: str
+    variants: Variants
 
     @property
     def tokens(self) -> int:
@@ -83,11 +100,20 @@ class _Model:
         return (self.shape.hidden - 1).bit_length()
 
     def stream(self, i: int) -> WireType:
-        """x into block i, or into the head: one ring for all, as wide as centring the largest takes."""
+        """x into block i, or into the head: one ring for all, as wide as centring the largest takes, and as products
+        with it before it is scaled."""
         norms = [n for b in self.ranges.blocks for n in (b.attention, b.output)] + [self.ranges.norm]
-        ring = max(y for y, _, _ in norms) + F + W + self.log_d + 2
+        ring = max(max(y for y, _, _ in norms) + F + W + self.log_d + 2, *self._products(), 0)
         y = (self.ranges.blocks[i].attention if i < self.shape.layers else self.ranges.norm)[0]
         return WireType("masked", (self.tokens, self.shape.hidden), ring, F + W, magnitude(y + F + W))
+
+    def _products(self) -> Iterator[int]:
+        """The rings that products with x ask for."""
+        for b in self.ranges.blocks:
+            if self.variants.scores == "before":
+                yield y_ring(b.v, b.attention[2], F + W, W)
+            if self.variants.up == "before":
+                yield y_ring(b.up, b.output[2], F + W, W)
 
     def norm(self, at: tuple[int, int, int], ring: int, x: Masked) -> NormRange:
         """`ring`: of n after truncation."""
@@ -102,35 +128,27 @@ def gpt2_program(
     head: str = "logits",
     *,
     embedding: bool = True,
+    variants: Variants = DEFAULT,
 ) -> Program:
     """The program of a batch of sequences. head: 'logits' of the last token, or 'hidden', all last hidden states.
 
-    Without `embedding` the first wire is an input: the client's own embedded tokens. Raises InputError."""
+    Without `embedding` the first wire is an input: the client's own embedded tokens. Raises InputError, for a variant
+    that a causal block cannot have too; TraceError where one needs more bits than there are for these ranges."""
     if head not in ("logits", "hidden"):
         raise InputError(f"a GPT-2 ends in 'logits' or 'hidden', not in {head!r}")
     if not lengths or not all(1 <= n <= shape.max_positions for n in lengths):
         raise InputError(f"texts of 1 to {shape.max_positions} tokens are needed, not of {list(lengths)}")
-    m = _Model(shape, ranges, tuple(lengths), owner, head)
-    steps: list[tuple[Any, Callable[[], Graph], str, str]] = [
-        ("embedding", partial(_embedding if embedding else _embedded, m), "embedding", "embeddings.")
-    ]
+    if variants.maximum == "tournament":
+        raise InputError(
+            "a causal model has no maximum=tournament, since its rows of scores have every length: take "
+            "maximum=histogram or maximum=direct"
+        )
+    m = _Model(shape, ranges, tuple(lengths), owner, head, variants)
+    steps: list[Step] = [("embedding", partial(_embedding if embedding else _embedded, m), "embedding", "embeddings.")]
     for i in range(shape.layers):
         key = (ranges.blocks[i], m.stream(i), m.stream(i + 1))
         steps.append((key, partial(_block, m, i), f"layer {i}", f"layer.{i}."))
-    return _program([*steps, ("head", partial(_head, m), "head", "head.")])
-
-
-def _program(steps: Sequence[tuple[Any, Callable[[], Graph], str, str]]) -> Program:
-    """A chain of calls; those of one key share a segment."""
-    segments: list[Segment] = []
-    calls: list[Call] = []
-    index: dict[Any, int] = {}
-    for key, build, name, prefix in steps:
-        if key not in index:
-            index[key] = len(segments)
-            segments.append(segment(build()))
-        calls.append(Call(index[key], name, prefix, ((len(calls) - 1, 0),) if calls else ()))
-    return Program(tuple(segments), tuple(calls))
+    return chain([*steps, ("head", partial(_head, m), "head", "head.")], variants)
 
 
 # ---------------------------------------------------------------------- into the stream
@@ -142,12 +160,12 @@ def _embedding(m: _Model) -> Graph:
     one_hot = WireType("masked", (m.tokens, m.shape.vocab), kind.ring, 0, 1)
     ids = Masked(g, g.add("input", (), one_hot, owner=0, name="one-hot tokens"))  # (S, vocab)
     words, places = (
-        weight(g, name, (rows, m.shape.hidden), owner=m.owner, scale=EMBED, bound=WEIGHT, ring=kind.ring)
+        parameter(m.owner, g, name, (rows, m.shape.hidden), EMBED, kind.ring)
         for name, rows in (("words", m.shape.vocab), ("places", m.shape.max_positions))
     )
     x = matmul(ids, words, kind.bound >> F + W - EMBED)  # (S, D)
     table = Share(g, g.add("weight_share", (places.index,), WireType("share", places.shape, kind.ring, EMBED, WEIGHT)))
-    x = concat([part + table.slice(0, 0, part.shape[0]) for part in _texts(m, x)])
+    x = concat([part + table.slice(0, 0, part.shape[0]) for part in texts(m.lengths, x)])
     g.outputs = (x.times(1 << F + W - EMBED, F + W).open(kind.ring, kind.bound).index,)
     return g
 
@@ -161,23 +179,52 @@ def _embedded(m: _Model) -> Graph:
 
 # ---------------------------------------------------------------------- a block
 def _block(m: _Model, i: int) -> Graph:
-    g, at, d = Graph("block"), m.ranges.blocks[i], m.shape.hidden
-    x = Masked(g, g.add("wire", (), m.stream(i)))  # (S, D)
-    q_ring = at.softmax.score_ring + F + W - Q_SCALE
-    v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
-    n = layer_norm(x, m.norm(at.attention, max(q_ring, v_ring), x), m.shape.eps, F)
-    q = _linear(m, n, "query", d, at.v).open(q_ring).truncate(Q_SCALE)  # (S, D)
-    k = _linear(m, n, "key", d, at.v).open(q_ring).truncate(Q_SCALE)
-    v = _linear(m, n, "value", d, at.v).open(v_ring).truncate(V_SCALE)
-    o = _attention(m, i, q, k, v, x.ring + 14).open().truncate(F)  # (S, D)
-    x = (x + _linear(m, o, "dense", d, at.output[0])).open(x.ring, magnitude(at.output[0] + F + W))
-
-    n = layer_norm(x, m.norm(at.output, at.up + F + W + 2, x), m.shape.eps, F)
-    h = _linear(m, n, "up", m.shape.intermediate, at.up).open(at.up + F + W + 2)  # (S, F)
-    a = gelu_new(h, x.ring + W, bound=magnitude(at.up + F + W)).open().truncate(F)
-    out = m.stream(i + 1)
-    g.outputs = ((x + _linear(m, a, "down", d, _bits(out))).open(out.ring, out.bound).index,)
+    """Everything but k and v is row by row: bands of rows flow through the rounds independently of one another."""
+    g, at = Graph("block"), m.ranges.blocks[i]
+    whole = Masked(g, g.add("wire", (), m.stream(i)))  # (S, D)
+    bands = row_bands(m.tokens, m.variants.bands)
+    rows = [whole.slice(0, a, b) for a, b in bands]  # (s, D) each, as all that follows
+    q, k, v = zip(*(_heads(m, x, at) for x in rows), strict=True)
+    k, v = concat(k), concat(v)  # (S, D)
+    o = [_attention(m, band, x, k, v, at.softmax, whole.ring + 14) for band, x in zip(bands, q, strict=True)]
+    out = [_after_attention(m, i, x, y.open().truncate(F)) for x, y in zip(rows, o, strict=True)]
+    g.outputs = (concat(out).index,)
     return g
+
+
+def _heads(m: _Model, x: Masked, at: BlockRange) -> tuple[Masked, Masked, Masked]:
+    """q, k and v of a band. With `scores=before` q and k are opened beside n, not after it."""
+    d, room = m.shape.hidden, at.softmax.score_ring - Q_SCALE
+    q_ring, v_ring = room + F + W, at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
+    norm = m.norm(at.attention, max(q_ring, v_ring), x)
+    known = centred_rows(x, norm, m.shape.eps)
+    n = known.normalised(norm, F, m.variants.scaling)
+
+    def product(name: str) -> Masked:
+        if m.variants.scores == "before":
+            return linear_before(m.owner, x, known, norm, name, d, at.v, room, Q_SCALE)
+        return linear(m.owner, n, name, d, at.v).open(q_ring)
+
+    q, k = (product(name).truncate(Q_SCALE) for name in ("query", "key"))
+    return q, k, linear(m.owner, n, "value", d, at.v).open(v_ring).truncate(V_SCALE)
+
+
+def _after_attention(m: _Model, i: int, x: Masked, o: Masked) -> Masked:
+    """Projection and feed-forward layers of a band: x into the block and o of the attention; x out of the block."""
+    at, d, out = m.ranges.blocks[i], m.shape.hidden, m.stream(i + 1)
+    x = (x + linear(m.owner, o, "dense", d, at.output[0])).open(x.ring, magnitude(at.output[0] + F + W))
+    h = _up(m, x, at)  # (s, F)
+    a = gelu_new(h, x.ring + W, bound=magnitude(at.up + F + W), how=m.variants.activation).open().truncate(F)
+    return (x + linear(m.owner, a, "down", d, _bits(out))).open(out.ring, out.bound)  # type: ignore[no-any-return]
+
+
+def _up(m: _Model, x: Masked, at: BlockRange) -> Masked:
+    """The first feed-forward layer of the norm of x. With `up=before` n is never opened: nothing else reads it."""
+    norm, width = m.norm(at.output, at.up + F + W + 2, x), m.shape.intermediate
+    known = centred_rows(x, norm, m.shape.eps)
+    if m.variants.up == "before":
+        return linear_before(m.owner, x, known, norm, "up", width, at.up, at.up + 2, F)
+    return linear(m.owner, known.normalised(norm, F, m.variants.scaling), "up", width, at.up).open(at.up + F + W + 2)
 
 
 def _bits(kind: WireType) -> int:
@@ -185,38 +232,17 @@ def _bits(kind: WireType) -> int:
     return kind.bound.bit_length() - kind.scale
 
 
-def _linear(m: _Model, x: Masked, name: str, out: int, bound: int) -> Share | Masked:
-    """x W + b at scale 24; |result| < 2^bound."""
-    limit = magnitude(bound + F + W)
-    y = matmul(x, _parameter(m, x, f"{name}.weight", (x.shape[-1], out), W), limit)
-    return bias(y, _parameter(m, x, f"{name}.bias", (out,), F + W), limit)
-
-
-def _parameter(m: _Model, x: Masked, name: str, shape: tuple[int, ...], scale: int) -> Weight:
-    bound = min(BIAS if scale > W else WEIGHT, (1 << x.ring - 1) - 1)
-    return weight(x.graph, name, shape, owner=m.owner, scale=scale, bound=bound, ring=x.ring)
-
-
-def _attention(m: _Model, i: int, q: Masked, k: Masked, v: Masked, ring: int) -> Share:
-    """Heads of every sequence on their own, each token on those before it and itself."""
-    at, h, dh = m.ranges.blocks[i].softmax, m.shape.heads, m.shape.head_dim
+def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked, at: SoftmaxRange, ring: int) -> Share:
+    """Rows of a band, heads on their own, each row on those before it in its sequence and itself."""
+    h, dh = m.shape.heads, m.shape.head_dim
     parts = []
-    for q_i, k_i, v_i in zip(_texts(m, q), _texts(m, k), _texts(m, v), strict=True):
-        s = q_i.shape[0]
-        q_i = q_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
-        k_t = k_i.reshape(s, h, dh).transpose(1, 2, 0)  # (H, dh, s)
-        v_i = v_i.reshape(s, h, dh).transpose(1, 0, 2)  # (H, s, dh)
-        o = causal_softmax_times(matmul(q_i, k_t, at.score_bound), v_i, at, ring)  # (H, s, dh)
-        parts.append(o.transpose(1, 0, 2).reshape(s, h * dh))  # (s, D)
+    for (first, _), (start, stop) in pieces(m.lengths, band):
+        q_i = q.slice(0, start - band[0], stop - band[0]).reshape(stop - start, h, dh).transpose(1, 0, 2)  # (H, s, dh)
+        k_t = k.slice(0, first, stop).reshape(stop - first, h, dh).transpose(1, 2, 0)  # (H, dh, t)
+        v_i = v.slice(0, first, stop).reshape(stop - first, h, dh).transpose(1, 0, 2)  # (H, t, dh)
+        o = causal_softmax_times(matmul(q_i, k_t, at.score_bound), v_i, at, ring, m.variants)  # (H, s, dh)
+        parts.append(o.transpose(1, 0, 2).reshape(stop - start, h * dh))  # (s, D)
     return concat(parts)  # type: ignore[no-any-return]
-
-
-def _texts(m: _Model, x: Any) -> Iterator[Any]:
-    """The rows of each sequence."""
-    first = 0
-    for length in m.lengths:
-        yield x.slice(0, first, first + length)
-        first += length
 
 
 # ---------------------------------------------------------------------- out of the stream
@@ -224,10 +250,11 @@ def _head(m: _Model) -> Graph:
     """The last norm, and what is revealed to the client alone."""
     g = Graph("head")
     stream = Masked(g, g.add("wire", (), m.stream(m.shape.layers)))
-    for i, x in enumerate(_texts(m, stream)):
+    for i, x in enumerate(texts(m.lengths, stream)):
         last = x.slice(0, x.shape[0] - 1, x.shape[0]) if m.head == "logits" else x
-        n = layer_norm(last, m.norm(m.ranges.norm, m.ranges.out + F + W + 2, last), m.shape.eps, F)
-        y = _linear(m, n, "logits", m.shape.vocab, m.ranges.out) if m.head == "logits" else _hidden(m, n)
+        norm = m.norm(m.ranges.norm, m.ranges.out + F + W + 2, last)
+        n = layer_norm(last, norm, m.shape.eps, F, m.variants.scaling)
+        y = linear(m.owner, n, "logits", m.shape.vocab, m.ranges.out) if m.head == "logits" else _hidden(m, n)
         share = y if isinstance(y, Share) else y.as_share()
         share.bounded(magnitude(m.ranges.out + F + W)).reveal(0, f"output {i}")
     return g
@@ -236,5 +263,5 @@ def _head(m: _Model) -> Graph:
 def _hidden(m: _Model, n: Masked) -> Share | Masked:
     """n times gain plus shift."""
     limit, shape = magnitude(m.ranges.out + F + W), (n.shape[-1],)
-    y = gain(n, _parameter(m, n, "hidden.gain", shape, W), limit)
-    return bias(y, _parameter(m, n, "hidden.shift", shape, F + W), limit)
+    y = gain(n, parameter(m.owner, n.graph, "hidden.gain", shape, W, n.ring), limit)
+    return bias(y, parameter(m.owner, n.graph, "hidden.shift", shape, F + W, n.ring), limit)

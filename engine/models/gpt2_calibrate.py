@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from engine.gates.softmax import SoftmaxRange
-from engine.models.bert import EMBED, WEIGHT, BlockRange
+from engine.models.bert import BlockRange
 from engine.models.calibrate import (
     SCORE_MARGIN,
     bound_bits,
@@ -19,9 +19,11 @@ from engine.models.calibrate import (
 from engine.models.checkpoint import Array
 from engine.models.gpt2 import Gpt2Ranges
 from engine.models.gpt2_reference import Gpt2Checkpoint, gpt2_logits
+from engine.models.layers import EMBED, WEIGHT
 from engine.models.reference import TokenIds
 from engine.models.taps import Ranges
 from engine.parameters import Small
+from engine.variants import DEFAULT, Variants
 
 __all__ = ["calibrated_gpt2", "measured_gpt2", "quantise_gpt2"]
 
@@ -67,27 +69,30 @@ def _block(ranges: Ranges, i: int) -> BlockRange:
 
 
 # ---------------------------------------------------------------------- the owner's integers
-def quantise_gpt2(m: Gpt2Checkpoint) -> dict[str, Small]:
-    """The integers of every weight under the names that `engine.models.gpt2` declares, gains and biases folded."""
+def quantise_gpt2(m: Gpt2Checkpoint, variants: Variants = DEFAULT) -> dict[str, Small]:
+    """The integers of every weight under the names that `engine.models.gpt2` declares, gains and biases folded; columns
+    centred as in `quantise`, where they multiply a row before its norm."""
     p, out = m.parameters, dict[str, Small]()
     put_integers(out, "embeddings.words", p["wte.weight"], EMBED, WEIGHT)
     put_integers(out, "embeddings.places", p["wpe.weight"], EMBED, WEIGHT)
     for i in range(m.config.layers):
-        _block_integers(m, i, out)
+        _block_integers(m, i, out, variants)
     gain, shift = _affine(m, "ln_f")
     put_vectors(out, "head.hidden", gain, shift)
     put_linear(out, "head.logits", m.head, np.zeros(m.config.vocab), gain, shift)
     return out
 
 
-def _block_integers(m: Gpt2Checkpoint, i: int, out: dict[str, Small]) -> None:
+def _block_integers(m: Gpt2Checkpoint, i: int, out: dict[str, Small], variants: Variants) -> None:
     p, old, new = m.parameters, f"h.{i}.", f"layer.{i}."
     weights = np.split(p[old + "attn.c_attn.weight"], 3, axis=-1)
     biases = np.split(p[old + "attn.c_attn.bias"], 3)
     factors = (m.config.head_dim**-0.5, 1.0, 1.0)
     for name, w, b, factor in zip(("query", "key", "value"), weights, biases, factors, strict=True):
-        put_linear(out, new + name, w.T * factor, b * factor, *_affine(m, old + "ln_1"))
-    put_linear(out, new + "up", p[old + "mlp.c_fc.weight"].T, p[old + "mlp.c_fc.bias"], *_affine(m, old + "ln_2"))
+        early = variants.scores == "before" and name != "value"
+        put_linear(out, new + name, w.T * factor, b * factor, *_affine(m, old + "ln_1"), early)
+    up = (p[f"{old}mlp.c_fc.{part}"] for part in ("weight", "bias"))
+    put_linear(out, new + "up", next(up).T, next(up), *_affine(m, old + "ln_2"), variants.up == "before")
     for name, at in (("dense", "attn.c_proj"), ("down", "mlp.c_proj")):
         w = p[f"{old}{at}.weight"]
         put_linear(out, new + name, w.T, p[f"{old}{at}.bias"], np.ones(len(w)), np.zeros(len(w)))

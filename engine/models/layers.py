@@ -1,5 +1,5 @@
-"""What the models share: the scales of a norm, and products with its n, had from the row y before its scale is known
-(variants `up=before`, `scores=before`).
+"""What the models share: chains of calls, bands of rows, linear layers and their parameters, the scales of a norm, and
+products with its n, had from the row y before its scale is known (variants `up=before`, `scores=before`).
 
     n = (y - mean) k r,   r: 1/std / k of each row     so     n W = k r (y W)   where the columns of W add up to 0
 
@@ -9,16 +9,103 @@ and k r (y W) together with n: the product costs no round of its own, and one op
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
+from typing import Any
 
-from engine.gates.matmul import bias, matmul
+from engine.gates.matmul import bias, matmul, weight
 from engine.gates.norm import NormRange, Rows
 from engine.gates.polynomial import polynomial
+from engine.graph import Graph
+from engine.scheduler.plan import Call, Program, Segment, segment
+from engine.variants import Variants
 from engine.wires import Masked, Share, Weight, magnitude
 
-__all__ = ["biased", "norm_range", "rescaled", "unscaled", "y_ring"]
+__all__ = [
+    "BIAS", "EMBED", "V_SCALE", "WEIGHT", "F", "Rectangle", "Step", "W",
+    "biased", "chain", "linear", "linear_before", "norm_range", "parameter", "pieces", "rescaled", "row_bands",
+    "texts", "unscaled", "y_ring",
+]  # fmt: skip
 
+F, W = 12, 12  # scales of activations and of weights
+V_SCALE = 11
+EMBED = 16  # scale of embeddings
+WEIGHT, BIAS = 1 << 24, 1 << 40  # bounds of the integers; what flows on is bounded by calibration
+BAND_ROWS = 16  # rows that a band has at least
 WORD = 64
+
+Step = tuple[Any, Callable[[], Graph], str, str]
+"""What a segment depends on, what traces it, and the call's name and prefix."""
+Rectangle = tuple[tuple[int, int], tuple[int, int]]
+
+
+def chain(steps: Iterable[Step], variants: Variants) -> Program:
+    """Calls one after another, each with the output of the one before it; those of one key share a segment."""
+    segments: list[Segment] = []
+    calls: list[Call] = []
+    index: dict[Any, int] = {}
+    for key, trace, name, prefix in steps:
+        if key not in index:
+            index[key] = len(segments)
+            segments.append(segment(trace()))
+        calls.append(Call(index[key], name, prefix, ((len(calls) - 1, 0),) if calls else ()))
+    return Program(tuple(segments), tuple(calls), variants)
+
+
+# ---------------------------------------------------------------------- rows
+def texts(lengths: Sequence[int], x: Any) -> list[Any]:
+    """The rows of each sequence."""
+    ends = list(accumulate(lengths))
+    return [x.slice(0, end - length, end) for end, length in zip(ends, lengths, strict=True)]
+
+
+def row_bands(tokens: int, most: int) -> tuple[tuple[int, int], ...]:
+    """Rows in up to `most` bands of like size: while a party waits for one band's openings it evaluates another."""
+    count = max(1, min(tokens // BAND_ROWS, most))
+    cuts = [tokens * j // count for j in range(count + 1)]
+    return tuple(pairwise(cuts))
+
+
+def pieces(lengths: Sequence[int], band: tuple[int, int]) -> Iterator[Rectangle]:
+    """(rows of the sequence, rows of the band within it) for every sequence that the band meets."""
+    first = 0
+    for length in lengths:
+        last = first + length
+        start, stop = max(first, band[0]), min(last, band[1])
+        if start < stop:
+            yield (first, last), (start, stop)
+        first = last
+
+
+# ---------------------------------------------------------------------- linear layers
+def parameter(owner: int | str, g: Graph, name: str, shape: tuple[int, ...], scale: int, ring: int) -> Weight:
+    """A weight or bias of a model, at the width of the wire that meets it."""
+    bound = min(BIAS if len(shape) == 1 and scale > W else WEIGHT, (1 << ring - 1) - 1)
+    return weight(g, name, shape, owner=owner, scale=scale, bound=bound, ring=ring)
+
+
+def linear(owner: int | str, x: Masked, name: str, out: int, bound: int, shifted: bool = True) -> Share | Masked:
+    """x W + b at scale F + W, or x W where it is not `shifted`; |result| < 2^bound."""
+    limit = magnitude(bound + F + W)
+    y = matmul(x, parameter(owner, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring), limit)
+    if shifted:
+        y = bias(y, parameter(owner, x.graph, f"{name}.bias", (out,), F + W, x.ring), limit)
+    return y
+
+
+def linear_before(
+    owner: int | str, y: Masked, rows: Rows, norm: NormRange, name: str, out: int, bound: int, room: int, precision: int
+) -> Masked:
+    """n W + b from y, opened together with n, `room` bits above the point; |result| < 2^bound."""
+    x = y.truncate(norm.c_scale)
+    w = parameter(owner, x.graph, f"{name}.weight", (x.shape[-1], out), W, x.ring)
+    share = rescaled(unscaled(x, w, norm, bound, precision), rows, bound, room, F + W)
+    share = biased(share, parameter(owner, x.graph, f"{name}.bias", (out,), F + W, share.ring))
+    return share.bounded(magnitude(bound + share.scale)).open()
+
+
+# ---------------------------------------------------------------------- norms
 
 
 def norm_range(at: tuple[int, int, int], hidden: int, ring: int, wire: int, scale: int) -> NormRange:

@@ -12,19 +12,21 @@ from engine.graph import Graph, WireType
 from engine.models.activations import activation
 from engine.scheduler.plan import Call, Plan, Program, segment
 from engine.testing.local import LocalRun, run_local
+from engine.variants import DEFAULT, Variants, parse
 from engine.wires import Masked
 
 H, D = 2, 4
 AT = SoftmaxRange(score=4, spread=6, product=8, o=4)
 
 
-def attention(length: int) -> Plan:
+def attention(length: int, first: int = 0, how: Variants = DEFAULT) -> Plan:
+    """Of the rows from `first` on."""
     g = Graph("causal")
-    kind = WireType("masked", (H, length, length), AT.score_ring, 20, AT.score_bound)
+    kind = WireType("masked", (H, length - first, length), AT.score_ring, 20, AT.score_bound)
     score = Masked(g, g.add("input", (), kind, owner=0, name="score"))
     values = WireType("masked", (H, length, D), AT.product_ring(11), 11, 8 << 11)
     v = Masked(g, g.add("input", (), values, owner=0, name="v"))
-    causal_softmax_times(score.as_share(), v, AT).reveal(0, "o")
+    causal_softmax_times(score.as_share(), v, AT, how=how).reveal(0, "o")
     return Plan(Program((segment(g),), (Call(0, "causal"),)))
 
 
@@ -52,6 +54,15 @@ def test_any_length_equals_float_and_the_prediction_bit_for_bit(length: int) -> 
     assert np.abs(result.outputs["o"] / 2**26 - reference(score, v)).max() < 0.02
 
 
+@pytest.mark.parametrize("how", ["default", "fewest-rounds"])
+@pytest.mark.parametrize(("first", "length"), [(1, 2), (5, 12), (8, 16), (11, 12)])
+def test_rows_from_the_middle_equal_those_of_the_whole(first: int, length: int, how: str) -> None:
+    score, v = drawn(length)
+    result = run(attention(length, first, parse(how)), score[:, first:], v)
+    assert np.array_equal(result.outputs["o"], result.predicted["o"])
+    assert np.abs(result.outputs["o"] / 2**26 - reference(score, v)[:, first:]).max() < 0.02
+
+
 def test_nothing_right_of_the_diagonal_changes_anything() -> None:
     score, v = drawn(12)
     plan = attention(12)
@@ -64,10 +75,10 @@ def test_nothing_right_of_the_diagonal_changes_anything() -> None:
     assert not np.array_equal(plain.outputs["o"][:, 9:], other.outputs["o"][:, 9:])
 
 
-@pytest.mark.parametrize("length", [16, 21])
-def test_keys_and_openings_are_those_of_the_triangle(length: int) -> None:
-    graph = attention(length).program.segments[0].graph
-    entries = H * length * (length + 1) // 2
+@pytest.mark.parametrize(("first", "length"), [(0, 16), (0, 21), (13, 21)])
+def test_keys_and_openings_are_those_of_the_triangle(first: int, length: int) -> None:
+    graph = attention(length, first).program.segments[0].graph
+    entries = H * (length * (length + 1) - first * (first + 1)) // 2
     onehot = sum(n.type.size for n in graph if n.op == "onehot")
     exponent = [n.type.size for n in graph if n.op == "dpf" and n.type.ring > 8 + 2]
     scores = [n.type.size for n in graph if n.op == "open" and n.type.ring == AT.score_ring and n.type.scale == 20]

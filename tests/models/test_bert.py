@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from engine.cost import by_layer, plan_cost
 from engine.errors import TraceError
 from engine.kernels import get_kernels
-from engine.models.bert import F, bert
+from engine.models.bert import bert
 from engine.models.calibrate import calibrated, default_ranges, quantise
 from engine.models.checkpoint import Checkpoint, Pooling, random_checkpoint
 from engine.models.compiled import PublicModel, public_of
+from engine.models.layers import F
 from engine.models.reference import answer
 from engine.models.shapes import ACTIVATIONS, BertShape
 from engine.models.taps import measure

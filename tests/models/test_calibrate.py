@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from engine.errors import BoundError, InputError
-from engine.models.bert import BIAS, EMBED, F, W, bert
+from engine.models.bert import bert
 from engine.models.calibrate import MARGIN, calibrated, default_ranges, measured, quantise, widened
 from engine.models.check import run_clear
 from engine.models.checkpoint import Checkpoint, random_checkpoint, read_only
 from engine.models.compiled import PublicModel, public_of
+from engine.models.layers import BIAS, EMBED, F, W
 from engine.models.reference import answer
 from engine.models.shapes import SHAPES
 from engine.models.taps import measure

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from engine.cost import plan_cost
 from engine.errors import InputError, TraceError
 from engine.kernels import get_kernels
-from engine.models.bert import F, bert
+from engine.models.bert import bert
 from engine.models.calibrate import calibrated, default_ranges, measured, quantise
 from engine.models.checkpoint import Checkpoint, random_checkpoint
 from engine.models.choose import Choice, choose, sensible
 from engine.models.compiled import PublicModel, compile_model, load_compiled, public_of, read_public
+from engine.models.layers import F
 from engine.models.reference import answer
 from engine.models.shapes import SHAPES, BertShape
 from engine.models.taps import measure

@@ -6,147 +6,192 @@
 namespace roundelay {
 namespace {
 
-// Fills the correction words of W paths and leaves both parties' seeds at the leaf in s0, s1. With D = s0 xor s1, the same at every
-// level, and h_b = H(s_b) xor a s_b: CW = h_0 xor h_1 xor D, and the next seeds are h_0 xor t(s_0) CW and that xor D. sigma is linear:
-// sigma(s1) = sigma(s0) xor sigma(D), so that only s0 is followed.
-inline void generate_path(
-    const Isa::Keys& keys, const u64* root0, const u64* root1, const u64* index, int levels, u64* cw_out, std::ptrdiff_t stride,
-    V (&s0)[G], V (&s1)[G]) {
-    V path[G], delta[G], sigma[G], both[G];
-    for (int line = 0; line < 2 * W; line += 8) {
-        __builtin_prefetch(root0 + AHEAD + line);
-        __builtin_prefetch(root1 + AHEAD + line);
-    }
-    load_roots(root0, 0, s0);
-    load_roots(root1, 1, s1);
-    load_path(index, path);
-    for (int g = 0; g < G; ++g) {
-        delta[g] = Isa::exclusive_or(s0[g], s1[g]);
-        sigma[g] = Isa::sigma(delta[g]);
-        both[g] = Isa::exclusive_or(sigma[g], delta[g]);
-    }
-    for (int i = 0; i < levels; ++i) {
-        const V bit = path_bit(i, levels);
-        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(cw_out + i * stride + AHEAD + line, 1);
-        for (int at = 0; at < G; at += C) {
-            V x0[C], x1[C], last0[C], last1[C];
-            for (int g = 0; g < C; ++g) {
-                const V seed = s0[at + g];
-                const Mask a = Isa::has(path[at + g], bit);
-                x0[g] = Isa::sigma(seed);
-                x1[g] = Isa::exclusive_or(x0[g], sigma[at + g]);
-                last0[g] = Isa::xor_if(x0[g], a, seed);
-                last1[g] = Isa::exclusive_or(last0[g], Isa::xor_if(both[at + g], a, delta[at + g]));
-            }
-            Isa::encrypt(keys, x0, last0);  // h_0
-            Isa::encrypt(keys, x1, last1);  // h_1 xor D
-            for (int g = 0; g < C; ++g) {
-                const V cw = Isa::exclusive_or(x0[g], x1[g]);
-                Isa::store(cw_out + i * stride + 2 * B * (at + g), cw);
-                s0[at + g] = Isa::xor_if(x0[g], Isa::odd(s0[at + g]), cw);
-            }
-        }
-    }
-    for (int g = 0; g < G; ++g) s1[g] = Isa::exclusive_or(s0[g], delta[g]);
-}
+// The inputs of W instances, and where their correction words go.
+struct GenColumns {
+    const u64 *alpha, *root0, *root1;
+    Levels<u64> cw;
+    std::ptrdiff_t ahead;  // words from here to what to prefetch, 0 for nothing
 
-// One group of W instances. A shorter one is copied into arrays of W, and its correction words out of one.
-struct GenGroup {
-    u64 alpha[W], index[W];
-    const u64 *root0, *root1;
-    std::size_t at, count;
-
-    GenGroup(const u64* a, const u64* r0, const u64* r1, int point_bits, std::size_t first, std::size_t n)
-        : alpha{}, root0(r0 + 2 * first), root1(r1 + 2 * first), at(first), count(n) {
-        std::memcpy(alpha, a + first, 8 * n);
-        if (count < W) {
-            root0 = copy(root0, roots_[0]);
-            root1 = copy(root1, roots_[1]);
-        }
-        for (int i = 0; i < W; ++i) index[i] = alpha[i] >> point_bits;
-    }
-    GenGroup(const GenGroup&) = delete;
-
-    void run(const Isa::Keys& keys, const Levels<u64>& out, V (&s0)[G], V (&s1)[G]) {
-        if (count == W) return generate_path(keys, root0, root1, index, out.count, out.data + 2 * at, out.stride, s0, s1);
-        Array<u64> cw(std::size_t(2 * W * out.count));
-        generate_path(keys, root0, root1, index, out.count, cw.data(), 2 * W, s0, s1);
-        for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride + 2 * at, cw.data() + 2 * W * i, 16 * count);
-    }
-
-private:
-    u64 roots_[2][2 * W];
-    const u64* copy(const u64* from, u64* to) const {
-        std::memset(to, 0, 16 * W);
-        std::memcpy(to, from, 16 * count);
-        return to;
+    template <int write>
+    void prefetch(const u64* words) const {  // of half a group
+        if (!ahead) return;
+        for (int line = 0; line < 2 * B * C; line += 8) __builtin_prefetch(words + ahead + line, write);
     }
 };
 
+// The paths of W instances to alpha, whose last `point_bits` bits are a place in a leaf. With D = s0 xor s1, the same at every level,
+// and h_b = H(s_b) xor a s_b: CW = h_0 xor h_1 xor D, and the next seeds are h_0 xor t(s_0) CW and that xor D. sigma is linear:
+// sigma(s1) = sigma(s0) xor sigma(D), so that only s0 is followed.
+struct Paths {
+    V alpha[G];                    // in both words of a block
+    V s0[G], delta[G], sigma[G];   // party 0's seed where the path is; D, sigma(D)
+
+    void generate(const Isa::Keys& keys, const GenColumns& c, int point_bits) {
+        for (int at = 0; at < G; at += C) {  // one half begins while the other is in its rounds
+            begin(c, at);
+            if (c.cw.count) step(keys, c, 0, point_bits, at);
+        }
+        for (int level = 1; level < c.cw.count; ++level)
+            for (int at = 0; at < G; at += C) step(keys, c, level, point_bits, at);
+    }
+    V seed1(int g) const { return Isa::exclusive_or(s0[g], delta[g]); }
+
+private:
+    void begin(const GenColumns& c, int at) {
+        c.prefetch<0>(c.root0 + 2 * B * at);
+        c.prefetch<0>(c.root1 + 2 * B * at);
+        for (int g = at; g < at + C; ++g) {
+            const V root0 = load_root(c.root0 + 2 * B * g, 0);
+            delta[g] = Isa::exclusive_or(root0, load_root(c.root1 + 2 * B * g, 1));
+            sigma[g] = Isa::sigma(delta[g]);
+            s0[g] = root0;
+            alpha[g] = Isa::spread(c.alpha + B * g);
+        }
+    }
+
+    void step(const Isa::Keys& keys, const GenColumns& c, int level, int point_bits, int at) {
+        const V bit = path_bit(level, c.cw.count + point_bits);
+        u64* const words = c.cw.data + level * c.cw.stride + 2 * B * at;
+        V x0[C], x1[C], last0[C], last1[C];
+        c.prefetch<1>(words);
+        for (int g = 0; g < C; ++g) {
+            const V seed = s0[at + g], d = delta[at + g], sigma_d = sigma[at + g];
+            const Mask a = Isa::has(alpha[at + g], bit);
+            x0[g] = Isa::sigma(seed);
+            x1[g] = Isa::exclusive_or(x0[g], sigma_d);
+            last0[g] = Isa::xor_if(x0[g], a, seed);
+            last1[g] = Isa::exclusive_or(last0[g], Isa::xor_if(Isa::exclusive_or(sigma_d, d), a, d));
+        }
+        Isa::encrypt(keys, x0, last0);  // h_0
+        Isa::encrypt(keys, x1, last1);  // h_1 xor D
+        for (int g = 0; g < C; ++g) {
+            const V cw = Isa::exclusive_or(x0[g], x1[g]);
+            Isa::store(words + 2 * B * g, cw);
+            s0[at + g] = Isa::xor_if(x0[g], Isa::odd(s0[at + g]), cw);
+        }
+    }
+};
+
+// One group of W instances. A shorter one is copied into arrays of W, and its correction words out of one.
+template <class Job>
+void generate_paths(const Isa::Keys& keys, const Job& job, int point_bits, std::size_t at, std::size_t count, Paths& paths) {
+    const Levels<u64> out{job.cw.data + 2 * at, job.cw.stride, job.cw.count};
+    const GenColumns here{job.alpha + at, job.root0 + 2 * at, job.root1 + 2 * at, out, AHEAD};
+    if (count == W) return paths.generate(keys, here, point_bits);
+    u64 alpha[W] = {}, roots[2][2 * W] = {};
+    std::memcpy(alpha, here.alpha, 8 * count);
+    std::memcpy(roots[0], here.root0, 16 * count);
+    std::memcpy(roots[1], here.root1, 16 * count);
+    Array<u64> cw(std::size_t(2 * W * out.count));
+    paths.generate(keys, {alpha, roots[0], roots[1], {cw.data(), 2 * W, out.count}, 0}, point_bits);
+    for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride, cw.data() + 2 * W * i, 16 * count);
+}
+
+// The leaf's correction words of a group, and party 0's bit at alpha: bit i for instance i.
+inline u64 generate_leaf(const Isa::Keys& keys, const Paths& paths, u64* leaf) {
+    u64 sigma = 0;
+    for (int at = 0; at < G; at += C) {
+        V v0[C], v1[C], sigma0[C], sigma1[C];
+        for (int g = 0; g < C; ++g) {
+            v0[g] = sigma0[g] = Isa::sigma(paths.s0[at + g]);
+            v1[g] = sigma1[g] = Isa::exclusive_or(v0[g], paths.sigma[at + g]);
+        }
+        Isa::encrypt(keys, v0, sigma0);
+        Isa::encrypt(keys, v1, sigma1);
+        for (int g = 0; g < C; ++g) {
+            const V hot = Isa::point(Isa::both_of(paths.alpha[at + g], Isa::both(127)));
+            const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), hot);
+            Isa::store(leaf + 2 * B * (at + g), cw);
+            sigma |= Isa::meet(Isa::xor_if(v0[g], Isa::odd(paths.s0[at + g]), cw), hot) << (B * (at + g));
+        }
+    }
+    return sigma;
+}
+
 inline void dpf_gen(const GenJob& job) {
+    Paths paths;
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
-        GenGroup group(job.alpha, job.root0, job.root1, 7, at, count);
-        V s0[G], s1[G], v0[G], v1[G];
-        group.run(keys.node, job.cw, s0, s1);
-        u64 hot[2 * W], leaf[2 * W], value[2 * W];
-        for (int i = 0; i < W; ++i) {
-            const u64 bit = u64(1) << (group.alpha[i] & 63), high = u64(0) - ((group.alpha[i] >> 6) & 1);
-            hot[2 * i] = bit & ~high;
-            hot[2 * i + 1] = bit & high;
+        generate_paths(keys.node, job, 7, at, count, paths);
+        u64 last[2 * W];
+        u8 bits[W];
+        const u64 sigma = generate_leaf(keys.leaf, paths, count == W ? job.leaf + 2 * at : last);
+        for (int i = 0; i < W; ++i) bits[i] = u8(sigma >> i & 1);
+        if (count == W) {
+            std::memcpy(job.sigma + at, bits, W);
+            return;
         }
-        hash(keys.leaf, s0, v0);
-        hash(keys.leaf, s1, v1);
-        for (int g = 0; g < G; ++g) {
-            const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), Isa::load(hot + 2 * B * g));
-            Isa::store(leaf + 2 * B * g, cw);
-            Isa::store(value + 2 * B * g, Isa::xor_if(v0[g], Isa::odd(s0[g]), cw));
-        }
-        std::memcpy(job.leaf + 2 * at, leaf, 16 * count);
-        for (std::size_t i = 0; i < count; ++i)
-            job.sigma[at + i] = u8(Isa::parity((value[2 * i] & hot[2 * i]) ^ (value[2 * i + 1] & hot[2 * i + 1])));
+        std::memcpy(job.leaf + 2 * at, last, 16 * count);
+        std::memcpy(job.sigma + at, bits, count);
     });
 }
 
-// Block i, counted from 0, of convert(s): H'(s xor 2 (i + 1)), i < 2^62.
-inline void convert(const Isa::Keys& keys, const V* s, u64 i, V* out) {
-    V tweaked[G];
-    for (int g = 0; g < G; ++g) tweaked[g] = Isa::exclusive_or(s[g], Isa::spread_low((i + 1) << 1));
-    hash(keys, tweaked, out);
-}
+// What the words of arithmetic leaves have to add up to at alpha, for a group.
+class Payloads {
+public:
+    explicit Payloads(const LeafGenJob& job) : job_(job), width_(std::size_t(job.width)), blocks_(width_ * G) {}
 
-// Payloads of a group as blocks: [i mod width][instance] are the components that belong to the words of block i of a leaf.
-inline Array<V> payload_blocks(const LeafGenJob& job, std::size_t at, std::size_t count) {
-    const u64 width = u64(job.width);
-    Array<V> blocks(width * G);
-    for (u64 j = 0; j < width; ++j)
-        for (std::size_t i = 0; i < count; ++i) {
-            const u64 words[2] = {job.payload[(at + i) * width + 2 * j % width], job.payload[(at + i) * width + (2 * j + 1) % width]};
-            std::memcpy(reinterpret_cast<u8*>(blocks.data() + j * G) + 16 * i, words, 16);
+    void take(std::size_t at, std::size_t count) {
+        const u64* const payload = job_.payload + at * width_;
+        for (std::size_t j = 0; j < width_; ++j) {
+            const std::size_t low = 2 * j % width_, high = (2 * j + 1) % width_;
+            u64* to = reinterpret_cast<u64*>(blocks_.data() + j * G);
+            for (std::size_t i = 0; i < count; ++i, to += 2) to[0] = payload[i * width_ + low], to[1] = payload[i * width_ + high];
         }
-    return blocks;
+    }
+    const V* block(u64 k) const { return blocks_.data() + k % width_ * G; }  // of the words 2 k and 2 k + 1 of a leaf
+
+private:
+    const LeafGenJob& job_;
+    std::size_t width_;
+    Array<V> blocks_;  // [k mod width][instance]
+};
+
+// Correction words of the arithmetic leaves of a group, `pitch` bytes from one instance to the next. Block k of convert(s) is
+// H'(s xor 2 (k + 1)), k < 2^62. With h_b the shares of a word and y its payload at alpha: CW = (-1)^t1 (y - h_0 + h_1).
+inline void generate_words(const LeafGenJob& job, const Isa::Keys& keys, const Paths& paths, const Payloads& payloads, u8* rows,
+                           std::size_t pitch) {
+    const u64 width = u64(job.width), blocks = ((width << job.points) + 1) / 2;
+    const V last_point = Isa::both(low_bits(job.points));
+    for (int at = 0; at < G; at += C) {
+        V sigma0[C], sigma1[C], place[C], minus[C];
+        for (int g = 0; g < C; ++g) {
+            sigma0[g] = Isa::sigma(paths.s0[at + g]);
+            sigma1[g] = Isa::exclusive_or(sigma0[g], paths.sigma[at + g]);
+            place[g] = Isa::both_of(paths.alpha[at + g], last_point);
+            minus[g] = Isa::all_if(Isa::odd(paths.seed1(at + g)));
+        }
+        for (u64 k = 0; k < blocks; ++k) {
+            const V tweak = Isa::sigma(Isa::spread_low((k + 1) << 1)), here = Isa::block_of(2 * k / width, (2 * k + 1) / width);
+            const V* const payload = payloads.block(k) + at;
+            V h0[C], h1[C], last0[C], last1[C];
+            for (int g = 0; g < C; ++g) {
+                h0[g] = last0[g] = Isa::exclusive_or(sigma0[g], tweak);
+                h1[g] = last1[g] = Isa::exclusive_or(sigma1[g], tweak);
+            }
+            Isa::encrypt(keys, h0, last0);
+            Isa::encrypt(keys, h1, last1);
+            for (int g = 0; g < C; ++g) {
+                const V word = Isa::add(Isa::subtract(Isa::where_equal(place[g], here, payload[g]), h0[g]), h1[g]);
+                Isa::scatter(rows + std::size_t(B * (at + g)) * pitch + 16 * k, std::ptrdiff_t(pitch),
+                             Isa::subtract(Isa::exclusive_or(word, minus[g]), minus[g]));
+            }
+        }
+    }
 }
 
 inline void leaf_gen(const LeafGenJob& job) {
-    const u64 points = u64(1) << job.points, width = u64(job.width), words = points * width, blocks = (words + 1) / 2;
-    Array<u64> rows(2 * blocks * W);  // [instance][word]
+    const std::size_t words = std::size_t(job.width) << job.points, pitch = (words + 1) / 2 * 16;
+    Paths paths;
+    Payloads payloads(job);
+    Array<u8> rows;  // where the leaves are not whole blocks, or too few
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
-        GenGroup group(job.alpha, job.root0, job.root1, job.points, at, count);
-        V s0[G], s1[G], h0[G], h1[G], place[G];
-        group.run(keys.node, job.cw, s0, s1);
-        const Array<V> payload = payload_blocks(job, at, count);
-        for (int g = 0; g < G; ++g) place[g] = Isa::both_of(Isa::spread(group.alpha + B * g), Isa::both(points - 1));
-        for (u64 k = 0; k < blocks; ++k) {
-            convert(keys.leaf, s0, k, h0);
-            convert(keys.leaf, s1, k, h1);
-            const V here = Isa::block_of(2 * k / width, (2 * k + 1) / width);
-            for (int g = 0; g < G; ++g) {
-                const V target = Isa::where_equal(place[g], here, payload[k % width * G + std::size_t(g)]), minus = Isa::all_if(Isa::odd(s1[g]));
-                const V word = Isa::add(Isa::subtract(target, h0[g]), h1[g]);
-                Isa::scatter(reinterpret_cast<u8*>(rows.data() + 2 * blocks * u64(B * g) + 2 * k), std::ptrdiff_t(16 * blocks),
-                             Isa::subtract(Isa::exclusive_or(word, minus), minus));
-            }
-        }
-        for (std::size_t i = 0; i < count; ++i) std::memcpy(job.leaf + (at + i) * words, rows.data() + 2 * blocks * i, 8 * words);
+        generate_paths(keys.node, job, job.points, at, count, paths);
+        payloads.take(at, count);
+        u64* const leaf = job.leaf + at * words;
+        if (count == W && words % 2 == 0) return generate_words(job, keys.leaf, paths, payloads, reinterpret_cast<u8*>(leaf), pitch);
+        rows.resize(W * pitch);
+        generate_words(job, keys.leaf, paths, payloads, rows.data(), pitch);
+        for (std::size_t i = 0; i < count; ++i) std::memcpy(leaf + i * words, rows.data() + i * pitch, 8 * words);
     });
 }
 

@@ -44,6 +44,8 @@ struct Isa : KeySchedule {
         const V one = _mm_set1_epi64x(1);
         return _mm_sub_epi64(_mm_sllv_epi64(one, _mm_subs_epu16(p, _mm_set_epi64x(64, 0))), one);
     }
+    // Whether a and b have a bit in common.
+    static u64 meet(V a, V b) { return u64(_mm_testz_si128(a, b) == 0); }
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 

@@ -49,6 +49,13 @@ struct Isa : KeySchedule {
         const V one = _mm512_set1_epi64(1);
         return _mm512_sub_epi64(_mm512_sllv_epi64(one, _mm512_subs_epu16(p, second_word())), one);
     }
+    // Bit i: whether block i of a and that of b have a bit in common.
+    static u64 meet(V a, V b) {
+        u64 words = _mm512_test_epi64_mask(a, b);
+        words = (words | words >> 1) & 0x55;
+        words = (words | words >> 1) & 0x33;
+        return (words | words >> 2) & 0x0f;
+    }
     static void store_low(u64* out, V v) {
         const V low = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), v);
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(low));

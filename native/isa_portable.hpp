@@ -38,8 +38,16 @@ struct Isa {
     static V both_of(V a, V b) { return {a.lo & b.lo, a.hi & b.hi}; }
     static V xor_both(V a, V b, V c) { return {a.lo ^ (b.lo & c.lo), a.hi ^ (b.hi & c.hi)}; }  // a xor (b and c)
     static V choose(V bits, V yes, V no) { return xor_both(no, bits, exclusive_or(yes, no)); }
-    // The bit p of a block, or all bits below it, where both words hold p < 128.
-    static V point(V p) { return p.lo < 64 ? V{u64(1) << p.lo, 0} : V{0, u64(1) << (p.lo - 64)}; }
+    // The bit p of a block, or all bits below it (for a public p), where both words hold p < 128.
+    static V point(V p) {
+        const u64 bit = u64(1) << (p.lo & 63), high = u64(0) - (p.lo >> 6);
+        return {bit & ~high, bit & high};
+    }
+    // Whether a and b have a bit in common.
+    static u64 meet(V a, V b) {
+        const u64 common = (a.lo & b.lo) | (a.hi & b.hi);
+        return (common | (u64(0) - common)) >> 63;
+    }
     static V below(V p) { return p.lo < 64 ? V{low_bits(int(p.lo)), 0} : V{~u64(0), low_bits(int(p.lo) - 64)}; }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }

@@ -60,13 +60,13 @@ inline void store_group(void* to, const V (&v)[G]) {
 }
 
 // Roots with t = party.
+inline V load_root(const void* from, int party) {
+    const V seed = Isa::load(from), one = Isa::spread_low(1), zero_bit = Isa::xor_if(seed, Isa::odd(seed), one);
+    return party ? Isa::exclusive_or(zero_bit, one) : zero_bit;
+}
+
 inline void load_roots(const u64* from, int party, V (&s)[G]) {
-    load_group(from, s);
-    const V one = Isa::spread_low(1);
-    for (int g = 0; g < G; ++g) {
-        s[g] = Isa::xor_if(s[g], Isa::odd(s[g]), one);
-        if (party) s[g] = Isa::exclusive_or(s[g], one);
-    }
+    for (int g = 0; g < G; ++g) s[g] = load_root(from + 2 * B * g, party);
 }
 
 // Leaf indices, in both words of a block.

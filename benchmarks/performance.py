@@ -26,8 +26,8 @@ from engine.bench.workloads import build_workload
 from engine.cli.common import text_errors
 
 WORKLOADS = (
-    "compare-1e5", "relu-1e6", "gelu-1e5", "softmax-128x128", "layernorm-128x768", "matmul-128x768x3072",
-    "block-bert-base", "bert-tiny", "bert-base", "gpt2",
+    "compare-1e5", "compare-1e6", "relu-1e6", "gelu-1e5", "gelu-1e6", "softmax-128x128", "layernorm-128x768",
+    "matmul-128x768x3072", "block-bert-base", "bert-tiny", "minilm", "bert-base", "gpt2", "bert-large",
 )  # fmt: skip
 LANES = ("evaluate", "prefetch", "send", "receive")
 PHASES = ("workload", "phase", "party", "bound by", "floor", "measured", "times the floor")

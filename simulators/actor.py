@@ -4,11 +4,11 @@ for."""
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.scheduler.frames import FrameSpec, frames
+from engine.scheduler.frames import FrameSpec, frames, leaving
 from engine.scheduler.plan import Opening, PlannedCall
+from engine.scheduler.steps import before
 from engine.scheduler.timeline import Event, Timeline
 from simulators.events import Answer, Events, Process, Processors, Signal
 from simulators.path import Span, latest
@@ -50,7 +50,7 @@ class Actor:
         self._events, self._processors, self._pricing = events, processors, pricing
         self._plan = pricing.plan
         self._changed = Signal()
-        self._queue: deque[tuple[FrameSpec, Span] | None] = deque()
+        self._queue: deque[tuple[FrameSpec, Span]] = deque()
         self._inbox: deque[Message] = deque()
         self._missing: dict[Place, int] = {}
         self._arrived: dict[Place, Span] = {}
@@ -124,8 +124,8 @@ class Actor:
                 span = self._span("prepare", call.call.name, gate, start, self._done.get("prepare"))
                 self._note(span)
                 ready[call.index, opening] = span
-                yield from self._frames(specs, ready, "prepare")
-        yield from self._enqueue(None, "prepare")
+                self._frames(specs, ready)
+                yield from self._room("prepare")
 
     def _evaluate(self) -> Process:
         specs: deque[FrameSpec] = deque(frames(self._plan, self.party, False))
@@ -135,16 +135,14 @@ class Actor:
                 span = yield from self._step(call, priced)
                 if priced.step.opening >= 0:
                     ready[call.index, priced.step.opening] = span
-                    yield from self._frames(specs, ready, "online")
-        yield from self._enqueue(None, "online")
+                    self._frames(specs, ready, barrier=not self.overlap)
 
     def _step(self, call: PlannedCall, priced: Priced) -> Answer[Span]:
         s, step, cause = call.segment, priced.step, self._done.get("evaluate")
-        if not self.overlap and step.opening >= 0:
-            for o in self._of_round(call, s.opening_of[step.opening].round - 1):
-                cause = latest(cause, (yield from self._await(call, o)))
-        for index in (*step.waits, *step.outputs):
-            cause = latest(cause, (yield from self._await(call, s.opening_of[index])))
+        needed = [s.opening_of[index] for index in (*step.waits, *step.outputs)]
+        for o in needed if self.overlap else (*before(s, step), *needed):
+            cause = latest(cause, (yield from self._await(call, o)))
+        yield from self._room("online")
         start = self._events.time()
         span = yield from self._tape.work(priced, call.call.name, cause)
         self._done["evaluate"] = span
@@ -153,9 +151,6 @@ class Actor:
             self._event(event)
         self.side.evaluated += priced.seconds
         return span
-
-    def _of_round(self, call: PlannedCall, number: int) -> Iterator[Opening]:
-        return (o for o in call.segment.openings if o.round == number)
 
     def _await(self, call: PlannedCall, o: Opening) -> Answer[Span | None]:
         """Until the peer's message of an opening is in; gives its span."""
@@ -171,29 +166,26 @@ class Actor:
         return self._arrived[place]
 
     # ------------------------------------------------------------------ the wire
-    def _frames(self, specs: deque[FrameSpec], ready: dict[Place, Span], phase: str) -> Process:
-        """Queue every frame whose openings are ready, in plan order."""
-        while specs and all((specs[0].call, p.node) in ready for p in specs[0].parts):
+    def _frames(self, specs: deque[FrameSpec], ready: dict[Place, Span], barrier: bool = False) -> None:
+        """Queue the frames that may leave, in plan order."""
+        for _ in range(leaving(specs, ready, barrier)):
             spec = specs.popleft()
             made = latest(*(ready[spec.call, p.node] for p in spec.parts))
             assert made is not None
-            yield from self._enqueue((spec, made), phase)
-
-    def _enqueue(self, item: tuple[FrameSpec, Span] | None, phase: str) -> Process:
-        while len(self._queue) >= QUEUED[phase]:
-            yield self._changed.wait
-        self._queue.append(item)
+            self._queue.append((spec, made))
         self._changed.notify()
 
+    def _room(self, phase: str) -> Process:
+        """Until few enough frames wait for the sender."""
+        while len(self._queue) >= QUEUED[phase]:
+            yield self._changed.wait
+
     def _send(self, phase: str) -> Process:
-        while True:
+        for _ in frames(self._plan, self.party, phase == "prepare"):
             while not self._queue:
                 yield self._changed.wait
-            item = self._queue.popleft()
+            spec, made = self._queue.popleft()
             self._changed.notify()
-            if item is None:
-                return
-            spec, made = item
             start, cause = self._events.time(), latest(made, self._done.get("send"))
             yield self._processors.job(self._pricing.frame(spec.size))
             span = self._span("send", made.call, made.gate, start, cause)

@@ -21,7 +21,7 @@ ROWS = {
     4: "linear basis parameters clear dealer party cost choices "
     "scheduler scheduler.rounds scheduler.plan scheduler.frames scheduler.steps "
     "models models.shapes models.bert models.gpt2 models.llama models.layers",
-    5: "models. scheduler.executor scheduler.timeline scheduler.link scheduler.shelf",
+    5: "models. scheduler.executor scheduler.timeline scheduler.link scheduler.mail scheduler.shelf",
     6: "testing bench report cli",
 }
 APART = ("engine.transport", "simulators")

@@ -3,16 +3,19 @@
 prepare   messages that depend on no opened value are computed and exchanged; steps, tables and the beginning of the
           tape are made ready
 online    prefetch  tape to memory, ahead of its use, within a budget of bytes
-          evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in
+          evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in, and one
+                    after another until one has to wait
           send      the only owner of its direction: frames in plan order, as their openings become ready
           receive   the only owner of its direction: every frame is compared with the plan before it is used
+
+Without overlap a round's frames leave when all of the round has been evaluated, and the next round is evaluated when
+all of the round is in.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,20 +30,22 @@ from engine.graph import Node
 from engine.kernels.interface import Kernels
 from engine.parameters import Parameters
 from engine.party import PartyCall, warm
-from engine.scheduler.frames import FrameSpec, frames, largest_frame
+from engine.scheduler.frames import frames, largest_frame
 from engine.scheduler.link import Link
+from engine.scheduler.mail import Inbox, Outbox
 from engine.scheduler.pieces import PREFETCH_BYTES, PREPARE_BYTES, tape_blocks
-from engine.scheduler.plan import Plan, PlannedCall, Segment
-from engine.scheduler.shelf import EMPTY, Cursor, Shelf
-from engine.scheduler.steps import Step, static_nodes, steps
+from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
+from engine.scheduler.shelf import Cursor, Shelf
+from engine.scheduler.steps import Step, before, static_nodes, steps
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader
 
-__all__ = ["Executor", "Tape"]
+__all__ = ["Executor", "Run", "Tape"]
 
 Bytes = NDArray[np.uint8]
-Place = tuple[int, int]  # call, node
-Work = tuple[FrameSpec, list[memoryview]] | None
+Integers = dict[str, NDArray[np.int64]]
+QUEUED = {"prepare": 8, "online": 64}
+"""Frames that wait for the sender before evaluation waits for it."""
 
 
 class Tape(Protocol):
@@ -62,22 +67,21 @@ def _static(segment: Segment, party: int) -> tuple[tuple[int, tuple[int, ...]], 
 
 
 @dataclass(slots=True)
-class _Inbox:
-    """The peer's message of one opening, as it fills."""
+class Run:
+    """Where the online evaluation stands: `at` one of its `steps`, None after the last; `calls` are done, and some of
+    them `told`. `over`: nobody waits for it any more."""
 
-    missing: int
-    data: Bytes = field(default_factory=lambda: EMPTY, repr=False)
-    done: asyncio.Event = field(default_factory=asyncio.Event)
+    outbox: Outbox
+    steps: Iterator[tuple[PartyCall, Step]] = field(default=iter(()), repr=False)
+    at: tuple[PartyCall, Step] | None = field(default=None, repr=False)
+    outputs: Integers = field(default_factory=dict, repr=False)
+    calls: int = 0
+    told: int = 0
+    over: bool = False
 
-    def take(self, piece: Bytes, start: int) -> None:
-        """A message that comes in one piece is not copied."""
-        if piece.size == self.missing and not self.data.size:
-            self.data = piece
-        else:
-            if not self.data.size:
-                self.data = np.empty(self.missing, np.uint8)
-            self.data[start : start + piece.size] = piece
-        self.missing -= piece.size
+    def go_on(self) -> None:
+        """To the next step."""
+        self.at = next(self.steps, None)
 
 
 @dataclass(slots=True)
@@ -97,9 +101,8 @@ class Executor:
     overlap: bool = True
     ahead: int = PREPARE_BYTES
     _shelf: Shelf = field(init=False, repr=False)
-    _own: dict[Place, Bytes] = field(default_factory=dict, repr=False)
-    _inbox: dict[Place, _Inbox] = field(default_factory=dict, repr=False)
-    _completed: set[Place] = field(default_factory=set, repr=False)
+    _own: dict[tuple[int, int], Bytes] = field(default_factory=dict, repr=False)
+    _inbox: Inbox = field(default_factory=Inbox, repr=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "evaluate"), repr=False)
     _disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "prefetch"), repr=False)
 
@@ -109,13 +112,13 @@ class Executor:
 
     async def prepare(self) -> None:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
-        outgoing: asyncio.Queue[Work] = asyncio.Queue(8)
+        outbox = self._outbox("prepare")
         try:
             with self.timeline.phase("prepare"):
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._prepare_messages(outgoing))
+                    group.create_task(self._prepare_messages(outbox))
                     group.create_task(self._fill())
-                    group.create_task(self._send("prepare", outgoing))
+                    group.create_task(self._send("prepare", outbox))
                     group.create_task(self._receive(static=True))
                 await self.link.control({"phase": "online"})
                 await self.link.message("word that the other side is prepared")
@@ -123,27 +126,30 @@ class Executor:
             self._end_threads()
             raise
 
-    async def online(self) -> dict[str, NDArray[np.int64]]:
+    async def online(self) -> Integers:
         """Run the plan; this party's outputs by name."""
-        outgoing: asyncio.Queue[Work] = asyncio.Queue(64)
+        outbox = self._outbox("online")
         try:
             with self.timeline.phase("online"):
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._prefetch())
-                    evaluated = group.create_task(self._evaluate(outgoing))
-                    group.create_task(self._send("online", outgoing))
+                    evaluated = group.create_task(self._evaluate(outbox))
+                    group.create_task(self._send("online", outbox))
                     group.create_task(self._receive(static=False))
         finally:
             self._end_threads()
         return evaluated.result()
+
+    def _outbox(self, phase: str) -> Outbox:
+        specs = frames(self.plan, self.party, phase == "prepare")
+        return Outbox(specs, QUEUED[phase], barrier=phase == "online" and not self.overlap)
 
     def _end_threads(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._disk.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------------ prepare
-    async def _prepare_messages(self, outgoing: asyncio.Queue[Work]) -> None:
-        sender = _Frames(self.plan, self.party, True, outgoing)
+    async def _prepare_messages(self, outbox: Outbox) -> None:
         for segment in dict.fromkeys(call.segment for call in self.plan.calls):
             await self._on(self._pool, self._warm, segment)
         for call in self.plan.calls:
@@ -151,8 +157,8 @@ class Executor:
             for opening, nodes in _static(call.segment, self.party):
                 message = await self._on(self._pool, self._static_message, state, opening, nodes)
                 self._own[call.index, opening] = message
-                await sender.ready(call.index, opening, message)
-        await outgoing.put(None)
+                outbox.put(call.index, opening, message)
+                await outbox.room()
 
     def _warm(self, segment: Segment) -> None:
         _steps(segment, self.party)
@@ -178,50 +184,70 @@ class Executor:
         with self.timeline.span("prefetch", self.plan.calls[call].call.name, size=size):
             return self.tape.read(size)
 
-    async def _evaluate(self, outgoing: asyncio.Queue[Work]) -> dict[str, NDArray[np.int64]]:
-        sender = _Frames(self.plan, self.party, False, outgoing)
-        outputs: dict[str, NDArray[np.int64]] = {}
+    async def _evaluate(self, outbox: Outbox) -> Integers:
+        run = Run(outbox)
+        run.steps = self._steps(run)
+        run.go_on()
+        try:
+            while run.at is not None:
+                await self._arrive(*run.at)
+                await outbox.room()
+                await self._go_on(run)
+                self._tell(run)
+        finally:
+            run.over = True
+        return run.outputs
+
+    def _steps(self, run: Run) -> Iterator[tuple[PartyCall, Step]]:
+        """The steps of all calls, each call with what earlier ones left."""
         wires: list[list[Any]] = []
         for call in self.plan.calls:
             state, segment = self._state(call), call.segment
             for wire, (source, position) in zip(segment.graph.inputs(), call.call.inputs, strict=True):
                 state.values[wire.index] = wires[source][position]
             for step in _steps(segment, self.party):
-                message = await self._step(state, step)
-                if message is not None:
-                    await sender.ready(call.index, step.opening, message)
+                yield state, step
             wires.append([state.values[i] for i in segment.graph.outputs])
-            outputs.update(state.outputs)
+            run.outputs.update(state.outputs)
+            run.calls += 1
+
+    async def _go_on(self, run: Run) -> None:
+        """Evaluate the step that is due, and those after it that are due as well."""
+        await self._on(self._pool, self._evaluate_due, run)
+
+    def _evaluate_due(self, run: Run) -> None:
+        """On the evaluating thread. What comes next is found before a message leaves: the loop then has the processor
+        to itself."""
+        due = True
+        while due and run.at is not None and not run.over:
+            state, step = run.at
+            message = self._work(state, step)
+            run.go_on()
+            due = run.at is not None and not run.outbox.full and not any(self._awaited(*run.at))
+            if message is not None:
+                run.outbox.put(state.call.index, step.opening, message)
+
+    def _tell(self, run: Run) -> None:
+        for done in range(run.told + 1, run.calls + 1):
             if self.progress is not None:
-                self.progress(call.index + 1, len(self.plan.calls))
-        await outgoing.put(None)
-        return outputs
+                self.progress(done, len(self.plan.calls))
+        run.told = run.calls
 
-    async def _step(self, state: PartyCall, step: Step) -> Bytes | None:
+    async def _arrive(self, state: PartyCall, step: Step) -> None:
+        """Until everything that a step needs of the peer is in."""
         call = state.call
-        if not self.overlap and step.opening >= 0:
-            await self._round_over(call, call.segment.opening_of[step.opening].round - 1)
-        for index in (*step.waits, *step.outputs):
-            await self._arrived(call, index)
-        message: Bytes | None = await self._on(self._pool, self._work, state, step)
-        return message
+        for o in self._awaited(state, step):
+            number, gate = call.first_round + o.round, call.segment.graph[o.node].gate
+            with self.timeline.span("wait", call.call.name, number, o.bytes, gate):
+                await self._inbox.until((call.index, o.node))
 
-    async def _arrived(self, call: PlannedCall, index: int) -> None:
-        opening = call.segment.opening_of[index]
-        if (call.index, index) in self._completed:
-            return
-        if 1 - self.party in (*opening.senders, *opening.static):
-            box = self._box(call.index, index)
-            if not box.done.is_set():
-                number, gate = call.first_round + opening.round, call.segment.graph[index].gate
-                with self.timeline.span("wait", call.call.name, number, opening.bytes, gate):
-                    await box.done.wait()
-
-    async def _round_over(self, call: PlannedCall, number: int) -> None:
-        """The barrier of --no-overlap: everything of a round is in before the next one is evaluated."""
-        for o in call.segment.openings:
-            if o.round == number:
-                await self._arrived(call, o.node)
+    def _awaited(self, state: PartyCall, step: Step) -> Iterator[Opening]:
+        """What a step needs of the peer and is not in yet."""
+        segment, peer = state.call.segment, 1 - self.party
+        needed = (segment.opening_of[index] for index in (*step.waits, *step.outputs))
+        for o in needed if self.overlap else (*before(segment, step), *needed):
+            if peer in (*o.senders, *o.static) and not self._inbox.has((state.call.index, o.node)):
+                yield o
 
     def _work(self, state: PartyCall, step: Step) -> Bytes | None:
         call, graph = state.call, state.call.segment.graph
@@ -247,42 +273,24 @@ class Executor:
 
     def _complete(self, state: PartyCall, node: Node) -> None:
         place = state.call.index, node.index
-        box = self._inbox.pop(place, None)
-        self._completed.add(place)
-        state.opened(node, self._own.pop(place, None), None if box is None else box.data)
+        state.opened(node, self._own.pop(place, None), self._inbox.take(place))
 
     # ------------------------------------------------------------------ the wire
-    async def _send(self, phase: str, outgoing: asyncio.Queue[Work]) -> None:
-        while (work := await outgoing.get()) is not None:
-            spec, payload = work
+    async def _send(self, phase: str, outbox: Outbox) -> None:
+        while outbox.left:
+            spec, payload = await outbox.take()
             with self.timeline.span("send", self.plan.calls[spec.call].call.name, spec.round, spec.size):
                 await self.link.data(phase, spec.round, spec.index, *payload)
 
     async def _receive(self, static: bool) -> None:
         for spec in frames(self.plan, 1 - self.party, static):
-            name = self.plan.calls[spec.call].call.name
-            what = f"the openings of round {spec.round} ({name})"
+            call = self.plan.calls[spec.call]
+            what = f"the openings of round {spec.round} ({call.call.name})"
             payload = await self.link.opening(what, spec.round, spec.index, spec.size)
-            with self.timeline.span("receive", name, spec.round, spec.size):
-                self._distribute(spec, payload)
+            with self.timeline.span("receive", call.call.name, spec.round, spec.size):
+                self._inbox.put(spec, payload, call.segment.opening_of)
             if not static:
                 self.link.rounds.add(spec.round)
-
-    def _distribute(self, spec: FrameSpec, payload: memoryview) -> None:
-        at, data = 0, np.frombuffer(payload, np.uint8)
-        for part in spec.parts:
-            box, size = self._box(spec.call, part.node), part.stop - part.start
-            box.take(data[at : at + size], part.start)
-            at += size
-            if box.missing == 0:
-                box.done.set()
-
-    def _box(self, call: int, node: int) -> _Inbox:
-        place = call, node
-        if place not in self._inbox:
-            size = self.plan.calls[call].segment.opening_of[node].bytes
-            self._inbox[place] = _Inbox(size)
-        return self._inbox[place]
 
     # ------------------------------------------------------------------ helpers
     def _state(self, call: PlannedCall) -> PartyCall:
@@ -292,25 +300,6 @@ class Executor:
 
     async def _on(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *args)
-
-
-class _Frames:
-    """Collects the messages of one direction into frames and queues each when it is whole."""
-
-    def __init__(self, plan: Plan, sender: int, static: bool, outgoing: asyncio.Queue[Work]) -> None:
-        self._specs = deque(frames(plan, sender, static))
-        self._ready: dict[Place, Bytes] = {}
-        self._outgoing = outgoing
-
-    async def ready(self, call: int, node: int, message: Bytes) -> None:
-        self._ready[call, node] = message
-        while self._specs and all((self._specs[0].call, p.node) in self._ready for p in self._specs[0].parts):
-            spec = self._specs.popleft()
-            views = [self._ready[spec.call, p.node].data[p.start : p.stop] for p in spec.parts]
-            for p in spec.parts:
-                if p.stop == self._ready[spec.call, p.node].size:
-                    del self._ready[spec.call, p.node]
-            await self._outgoing.put((spec, views))
 
 
 def _no_tape(_count: int) -> Bytes:

@@ -8,14 +8,14 @@ one another: those of a band of rows leave while the next band is evaluated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
 from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
 
-__all__ = ["FrameSpec", "Part", "frames", "largest_frame"]
+__all__ = ["FrameSpec", "Part", "frames", "largest_frame", "leaving"]
 
 GATHER_BYTES = 1 << 16
 
@@ -90,6 +90,19 @@ def _cut(openings: Iterable[Opening], most: int) -> Iterator[list[Part]]:
             yield [Part(o.node, start, min(start + most, o.bytes))]
     if gathered:
         yield gathered
+
+
+def leaving(specs: Iterable[FrameSpec], ready: Container[tuple[int, int]], barrier: bool) -> int:
+    """How many of the next frames may leave now that these messages, (call, node), are ready: those that are whole,
+    in order. With a barrier none of a round leaves before all of it can."""
+    whole = in_round = number = 0
+    for spec in specs:
+        if spec.round != number:
+            number, in_round = spec.round, 0
+        if not all((spec.call, part.node) in ready for part in spec.parts):
+            return whole - in_round if barrier else whole
+        whole, in_round = whole + 1, in_round + 1
+    return whole
 
 
 def largest_frame(plan: Plan) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.graph import Graph
-from engine.scheduler.plan import Segment
+from engine.scheduler.plan import Opening, Segment
 
-__all__ = ["Step", "static_nodes", "steps"]
+__all__ = ["Step", "before", "static_nodes", "steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,12 @@ def steps(s: Segment, party: int) -> tuple[Step, ...]:
     waits = tuple(dict.fromkeys([*last.waits, *(i for i in ends if i not in opened)]))
     outputs = tuple(n.index for n in graph if n.op == "reveal" and n["to"] == party)
     return (*out, Step(waits, last.nodes, (), -1, outputs))
+
+
+def before(s: Segment, step: Step) -> tuple[Opening, ...]:
+    """Openings of the round before a step's own: where rounds end in a barrier, the step waits for all of them."""
+    number = s.opening_of[step.opening].round if step.opening >= 0 else s.rounds + 1
+    return tuple(o for o in s.openings if o.round == number - 1)
 
 
 def _step(graph: Graph, batch: list[int], dying: list[int], opening: int, opened: set[int]) -> Step:

@@ -24,10 +24,9 @@ from engine.kernels import get_kernels
 from engine.kernels.interface import Kernels
 from engine.parameters import Small
 from engine.party import PartyCall
-from engine.scheduler.executor import Executor
+from engine.scheduler.executor import Executor, Run
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
-from engine.scheduler.steps import Step
 from engine.scheduler.timeline import Event, Timeline
 from engine.tape import FileTapeWriter, TapeHeader, TapeReader
 from engine.testing.local import Setup, setup_weights
@@ -213,25 +212,32 @@ class _ChargedExecutor(Executor):
         await read
 
     async def _on(self, pool: ThreadPoolExecutor, work: Callable[..., Any], *args: Any) -> Any:
-        """The one place where an executor hands work to a thread."""
+        """The one place where an executor hands work to a thread: of no duration, for the clock stands still."""
         start, known = self.timeline.clock(), len(self.timeline.events)
         result = await super()._on(pool, work, *args)
-        del self.timeline.events[known:]  # of no duration: the clock stood still
-        if args and isinstance(args[0], PartyCall):
-            await self._charged(start, *args)
+        del self.timeline.events[known:]
+        if work == self._static_message:
+            await self._prepared(start, *args)
         return result
 
-    async def _charged(self, start: float, state: PartyCall, what: Step | int, *_: Any) -> None:
+    async def _prepared(self, start: float, state: PartyCall, opening: int, *_: Any) -> None:
+        seconds = dict(self._pricing.static(state.call.segment, self.party))[opening]
+        await _finished(_alone(self._processors.job(seconds, self._pricing.device.workers)))
+        self.timeline.events.append(Event("prepare", state.call.call.name, start, self.timeline.clock()))
+
+    async def _go_on(self, run: Run) -> None:
+        """A step at a time: its message leaves when its time has passed."""
+        assert run.at is not None
+        (state, step), start = run.at, self.timeline.clock()
+        message = await self._on(self._pool, self._work, state, step)
         call, name = state.call, state.call.call.name
-        if isinstance(what, int):
-            seconds = dict(self._pricing.static(call.segment, self.party))[what]
-            await _finished(_alone(self._processors.job(seconds, self._pricing.device.workers)))
-            self.timeline.events.append(Event("prepare", name, start, self.timeline.clock()))
-            return
-        priced = self._priced[id(call.segment), what]
+        priced = self._priced[id(call.segment), step]
         await _finished(self._tape_lane.work(priced, name, None))
-        number = call.segment.opening_of[what.opening].round if what.opening >= 0 else call.segment.rounds
+        number = call.segment.opening_of[step.opening].round if step.opening >= 0 else call.segment.rounds
         self.timeline.events += priced.events(name, call.first_round + number, start, self.timeline.clock())
+        run.go_on()
+        if message is not None:
+            run.outbox.put(call.index, step.opening, message)
 
 
 def _alone(wait: Wait) -> Answer[None]:

@@ -9,7 +9,7 @@ import pytest
 from engine.models.bert import bert
 from engine.models.calibrate import default_ranges
 from engine.models.shapes import SHAPES
-from engine.scheduler.frames import FrameSpec, frames, largest_frame
+from engine.scheduler.frames import FrameSpec, Part, frames, largest_frame, leaving
 from engine.scheduler.plan import Plan, Segment
 from engine.variants import Variants
 
@@ -85,3 +85,21 @@ def test_bands_and_sequences_have_frames_of_their_own() -> None:
     assert counts[1] > 1.5 * counts[0]
     alone, both = plan_of(1, (9,)), plan_of(1, (9, 9))
     assert sum(1 for _ in frames(both, 0, False)) > sum(1 for _ in frames(alone, 0, False))
+
+
+def specs(*rounds: int) -> list[FrameSpec]:
+    """A frame for each number, of that round, with the whole message of a node that has its place in the list."""
+    return [FrameSpec(0, number, 0, (Part(node, 0, 8),)) for node, number in enumerate(rounds)]
+
+
+@pytest.mark.parametrize(
+    ("ready", "leave", "at_barrier"),
+    [([], 0, 0), ([0], 1, 0), ([1], 0, 0), ([0, 1], 2, 2), ([0, 1, 2, 4], 3, 2), ([0, 1, 2, 3], 4, 2),
+     ([0, 1, 2, 3, 4], 5, 5), ([0, 1, 2, 3, 4, 5], 6, 6)],
+)  # fmt: skip
+def test_frames_leave_when_they_are_whole_and_at_a_barrier_when_their_round_is(
+    ready: list[int], leave: int, at_barrier: int
+) -> None:
+    messages = {(0, node) for node in ready}
+    assert leaving(specs(1, 1, 3, 3, 3, 4), messages, barrier=False) == leave
+    assert leaving(specs(1, 1, 3, 3, 3, 4), messages, barrier=True) == at_barrier

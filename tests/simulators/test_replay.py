@@ -14,9 +14,11 @@ from engine.models.bert import bert
 from engine.models.calibrate import default_ranges
 from engine.models.shapes import BertShape
 from engine.scheduler.plan import Plan
+from engine.scheduler.timeline import Timeline
 from engine.testing.registry import gates
 from engine.testing.traced import trace
 from engine.testing.virtual import VirtualRun, run_virtual
+from engine.variants import DEFAULT, Variants
 from simulators.profiles import PROFILES, Network, network
 from simulators.replay import Prediction, predict
 from simulators.sweep import bounds
@@ -26,8 +28,9 @@ SHAPE = BertShape(layers=2, heads=2, hidden=32, intermediate=48, vocab=40, max_p
 WAN = PROFILES["wan-300m-60ms"]
 
 
-def encoder(owner: int | str = 1, tokens: int = 7) -> Plan:
-    return Plan(bert(SHAPE, default_ranges(SHAPE), (tokens,), owner=owner, embedding=False, head="mean"))
+def encoder(owner: int | str = 1, tokens: int = 7, variants: Variants = DEFAULT) -> Plan:
+    ranges = default_ranges(SHAPE)
+    return Plan(bert(SHAPE, ranges, (tokens,), owner=owner, embedding=False, head="mean", variants=variants))
 
 
 def ran(plan: Plan, shape: Network, overlap: bool = True, cores: float = 2.0, seed: int = 0) -> VirtualRun:
@@ -68,6 +71,34 @@ def test_a_run_in_virtual_time_takes_what_was_predicted(owner: int | str, overla
         for mine, theirs in zip(run.timelines, told.timelines, strict=True):
             for lane in ("evaluate", "wait", "prefetch", "prepare"):
                 assert mine.seconds(lane) == pytest.approx(theirs.seconds(lane), abs=1e-9), lane
+
+
+def mixed(plan: Plan, line: Timeline) -> int:
+    """Times at which rounds run into one another: a frame leaves before all of its round has been evaluated, or
+    evaluation goes on before all of the round before is in."""
+    ends = {c.first_round + c.segment.rounds for c in plan.calls}  # what is evaluated last has no opening
+    begun = {lane: [(e.round, e.start) for e in line.events if e.lane == lane] for lane in ("send", "evaluate")}
+    online = line.phases["online"][0]
+    early = sum(
+        e.lane == "evaluate" and e.stop > sent + 1e-12 for number, sent in begun["send"] for e in line.events
+        if e.round == number and number not in ends and sent >= online
+    )  # fmt: skip
+    late = sum(
+        e.lane == "receive" and e.stop > start + 1e-12 for number, start in begun["evaluate"] for e in line.events
+        if e.round == number - 1
+    )  # fmt: skip
+    return early + late
+
+
+@pytest.mark.parametrize("owner", [1, "public"])
+def test_without_overlap_every_round_ends_in_a_barrier(owner: int | str) -> None:
+    plan = encoder(owner, tokens=64, variants=Variants(bands=2, frame=1 << 12))
+    shape = network("rtt=0.2ms,bandwidth=100mbit")
+    for overlap in (True, False):
+        run, told = ran(plan, shape, overlap), predict(plan, shape, device(), overlap)
+        assert run.online == pytest.approx(told.online, rel=1e-9)
+        for line in (*run.timelines, *told.timelines):
+            assert (mixed(plan, line) > 0) == overlap
 
 
 def test_virtual_runs_of_one_seed_agree_in_every_bit() -> None:

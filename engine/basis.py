@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,28 +24,34 @@ Shaped = tuple[Operand, tuple[int, ...]]
 def public_value(symbol: Symbol, x_hat: NDArray[Any]) -> Shaped:
     """x: x_hat; h, u: the lift of a ring of `bits`; d: x_hat mod 2^bits; b: the masked bit."""
     kind, _, bits = symbol
-    x = Operand(np.ascontiguousarray(x_hat).reshape(-1), bits if kind != "x" and kind != "b" else 64)
+    source = np.ascontiguousarray(x_hat).reshape(-1)
     match kind:
         case "h":
-            x = replace(x, add=1 << (bits - 2))
+            x = Operand(source, bits, add=1 << (bits - 2))
         case "u":
-            x = replace(x, add=1 << (bits - 2), drop=bits - 1, flip=1)
+            x = Operand(source, bits, add=1 << (bits - 2), drop=bits - 1, flip=1)
         case "b":
-            x = replace(x, bits=8)
+            x = Operand(source, 8)
+        case "d":
+            x = Operand(source, bits)
+        case _:
+            x = Operand(source)
     return x, x_hat.shape
 
 
 def secret_value(symbol: Symbol, r: NDArray[Any], ring: int) -> Shaped:
     """r: the mask; m: its top bit; l: r mod 2^bits; rho: the mask of a bit; s: the sign, as the word 1 or -1."""
     kind, _, bits = symbol
-    x = Operand(np.ascontiguousarray(r).reshape(-1))
+    source = np.ascontiguousarray(r).reshape(-1)
     match kind:
         case "m":
-            x = replace(x, drop=ring - 1)
+            x = Operand(source, drop=ring - 1)
         case "l":
-            x = replace(x, bits=bits)
+            x = Operand(source, bits)
         case "rho":
-            x = replace(x, bits=8)
+            x = Operand(source, 8)
+        case _:
+            x = Operand(source)
     return x, r.shape
 
 
@@ -72,18 +79,20 @@ def evaluate(
     program = [(c % (1 << 64), tuple(slot(s) for s in symbols)) for c, symbols in terms]
     # Coefficients come last, so that monomials with a common beginning share its product.
     program += [(1, (*(slot(s) for s in symbols), add(coefficient))) for coefficient, symbols in dealt]
-    out = np.empty(int(np.prod(shape, dtype=np.int64)), U64)
+    out = np.empty(prod(shape), U64)
     kernels.poly(operands, program, ring, out)
     return out.reshape(shape)
 
 
 def _spread(operand: Operand, own: tuple[int, ...], shape: tuple[int, ...], kernels: Kernels) -> Operand:
     """The operand broadcast to `shape`: read over and over where its axes of size 1 are the first or the last ones."""
+    if own == shape:
+        return operand
     own = (1,) * (len(shape) - len(own)) + own
     stop = max((i + 1 for i, k in enumerate(own) if k > 1), default=0)
     start = min((i for i, k in enumerate(own) if k > 1), default=stop)
     if own[start:stop] == shape[start:stop]:
-        return replace(operand, repeat=int(np.prod(shape[stop:], dtype=np.int64)))
-    words = np.empty(int(np.prod(own, dtype=np.int64)), U64)
+        return replace(operand, repeat=prod(shape[stop:]))
+    words = np.empty(prod(own), U64)
     kernels.poly([operand], [(1, (0,))], 64, words)
     return Operand(np.ascontiguousarray(np.broadcast_to(words.reshape(own), shape)).reshape(-1))

@@ -10,7 +10,7 @@ from typing import Self
 
 __all__ = ["PeakMemory", "anonymous_bytes"]
 
-SHORTEST, LONGEST, FRACTION = 0.002, 0.05, 0.1
+SHORTEST, LONGEST, FRACTION = 0.005, 0.05, 0.1
 """Seconds between samples, and what part of the time so far they are: a run of 0.1 s is looked at every few
 milliseconds, a long one twenty times a second."""
 
@@ -47,7 +47,7 @@ class _Statm:
 class PeakMemory:
     """A context that samples anonymous memory; `bytes` is the largest sample, those at begin and end included.
 
-    What is taken and given back between two samples is missed: within 2 ms at first, then a tenth of the time so far,
+    What is taken and given back between two samples is missed: within 5 ms at first, then a tenth of the time so far,
     50 ms from half a second on. All in all it takes under 1 % of a core, where reading /proc/self/status every 5 ms
     took 6 to 7.
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -218,12 +219,12 @@ class PartyCall:
         if self.party == 0:
             self.values[node.index] = self.stream.counters(self._seed(node), shape, ring)
         else:
-            size = int(np.prod(shape, dtype=np.int64)) * (ring // 8)
+            size = prod(shape) * (ring // 8)
             self.values[node.index] = tape(size).view(np.uint8 if ring == 8 else np.uint16).reshape(shape)
 
     def _counts(self, node: Node, _tape: ReadTape) -> None:
         hot, t_hat = self.values[node.inputs[0]], self.values[node.inputs[1]]
-        rows = int(np.prod(t_hat.shape[:-1], dtype=np.int64))
+        rows = prod(t_hat.shape[:-1])
         length, buckets = t_hat.shape[-1], hot.shape[-1]
         out = np.empty((rows, buckets), hot.dtype)
         t = np.ascontiguousarray(t_hat).reshape(rows, length)
@@ -244,7 +245,7 @@ class PartyCall:
         lowered, ring = lower(node, self.call.segment.graph), node.type.ring
         dealt, seed = [], self._seed(node)
         for c in lowered.coefficients:
-            size = int(np.prod(c.shape, dtype=np.int64))
+            size = prod(c.shape)
             source = tape(size * byte_width(c.bits)) if self.party else self.stream.lazy(seed, size)
             dealt.append(((Operand(source, c.bits, shift=c.shift), c.shape), c.public))
             seed += size

@@ -10,11 +10,11 @@ from engine.bench.gateloads import WIDE, gate_program
 from engine.gates.fss import at_least
 from engine.gates.matmul import matmul, weight
 from engine.gates.relu import relu
-from engine.gates.softmax import SoftmaxRange
 from engine.graph import WireType
-from engine.models.bert import BlockRange, bert
+from engine.models.bert import bert
 from engine.models.calibrate import default_ranges
-from engine.models.gpt2 import GPT2_SHAPES, Gpt2Ranges, gpt2_program
+from engine.models.gpt2 import GPT2_SHAPES, gpt2_program
+from engine.models.gpt2_calibrate import default_gpt2_ranges
 from engine.models.shapes import SHAPES
 from engine.scheduler.plan import Plan, Program
 from engine.testing.registry import gates
@@ -55,9 +55,7 @@ def _encoder(name: str, tokens: int, owner: int | str) -> Program:
 
 def _decoder(tokens: int) -> Program:
     shape = replace(GPT2_SHAPES["gpt2"], layers=1)
-    softmax = SoftmaxRange(score=6, spread=7, product=8, o=4)
-    block = BlockRange(softmax, v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6))
-    return gpt2_program(shape, Gpt2Ranges((block,), (6, -4, 6), 5), (tokens,), head="hidden", embedding=False)
+    return gpt2_program(shape, default_gpt2_ranges(shape), (tokens,), head="hidden", embedding=False)
 
 
 def _wide_product(rows: int) -> Program:

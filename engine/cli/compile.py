@@ -8,10 +8,11 @@ import click
 
 from engine.cli.calibrate import device_option
 from engine.cli.common import Output, json_option, progress, text_errors
-from engine.cli.variants import chosen, tokens_option, variant_options
+from engine.cli.variants import asked, tokens_option, variant_options
 from engine.errors import InputError
 from engine.models.calibrate import calibrated, measured, quantise
 from engine.models.check import run_clear
+from engine.models.checkpoint import Checkpoint
 from engine.models.compiled import compile_model, public_of
 from engine.models.text import CALIBRATION_TEXTS, Tokenizer
 from engine.models.weights import load_model
@@ -53,11 +54,14 @@ def compile_(
     Variants of gates become part of the model, and of every plan's digest. With --network those are taken that are
     predicted to be the fastest there, for texts of --tokens tokens: `roundelay plan --network` shows the comparison.
     """
+    how, wanted = asked(variants, network, device)
     checkpoint = load_model(model)
+    sizes = _sizes(checkpoint, lengths)
     texts = read_lines(samples) if samples is not None else list(CALIBRATION_TEXTS)
     with progress("calibrating", "texts") as bar:
         ranges = calibrated(checkpoint, measured(checkpoint, texts, bar, cut=samples is None))
-    how = chosen(lambda v: public_of(checkpoint, ranges, v), variants, network, lengths or (128,), device)
+    if wanted is not None:
+        how = wanted.choice(lambda v: public_of(checkpoint, ranges, v).plan(sizes), sizes).best.variants
     integers, tokenizer = quantise(checkpoint, how), Tokenizer(checkpoint)
     if check:  # before anything is written
         with progress("checking bounds", "texts") as bar:
@@ -69,6 +73,14 @@ def compile_(
     text = f"compiled {checkpoint.name} ({compiled.public.digest[:12]}) into {output}, calibrated on {len(texts)} texts"
     text += "" if how == DEFAULT else f"; variants {how}"
     Output(as_json).result(data, text)
+
+
+def _sizes(checkpoint: Checkpoint, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths to choose for. Raises InputError for one longer than the model takes."""
+    most = checkpoint.config.max_positions
+    if max(lengths, default=0) > most:
+        raise InputError(f"{checkpoint.name} takes 1 to {most} tokens, not the {max(lengths)} of --tokens")
+    return lengths or (min(128, most),)
 
 
 def read_lines(path: Path) -> list[str]:

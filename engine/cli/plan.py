@@ -14,15 +14,14 @@ from rich.table import Table
 
 from engine.cli.calibrate import device_option
 from engine.cli.common import Output, json_option, progress, size, text_errors
-from engine.cli.variants import choice_data, choice_table, choice_text, chosen_for, variant_options
+from engine.cli.variants import asked, choice_data, choice_table, choice_text, variant_options
 from engine.cli.why import Reasons
 from engine.cost import Cost, by_gate, by_layer, plan_cost, total, transcript
 from engine.errors import InputError
-from engine.models.bert import bert
-from engine.models.calibrate import calibrated, default_ranges, measured
+from engine.models.bare import BARE, OWNERS, bare_program
+from engine.models.calibrate import calibrated, measured
 from engine.models.choose import Choice
 from engine.models.compiled import PUBLIC, PublicModel, public_of, read_public
-from engine.models.shapes import SHAPES
 from engine.models.text import CALIBRATION_TEXTS
 from engine.models.weights import PACKAGES, load_model
 from engine.pairing import weight_list
@@ -30,7 +29,7 @@ from engine.ring import packed_bytes
 from engine.scheduler.plan import Call, Plan, Program
 from engine.testing.fuzz import find_gate
 from engine.testing.traced import trace
-from engine.variants import DEFAULT, Variants, parse
+from engine.variants import DEFAULT, Variants
 from simulators.profiles import Network
 
 __all__ = ["plan"]
@@ -41,8 +40,8 @@ __all__ = ["plan"]
 @click.option(
     "--tokens", "lengths", multiple=True, type=int, help="Length of a sequence [default: 128]; several make a batch."
 )
-@click.option("--shape", type=click.Choice(sorted(SHAPES)), help="A bare shape with default bounds, instead of MODEL.")
-@click.option("--weights", type=click.Choice(["owned", "public", "shared"]), default="owned", show_default=True)
+@click.option("--shape", type=click.Choice(BARE), help="A bare shape with default bounds, instead of MODEL.")
+@click.option("--weights", type=click.Choice(sorted(OWNERS)), default="owned", show_default=True)
 @click.option(
     "--elements", default=1, show_default=True, type=click.IntRange(1), help="Rows, for a gate FILE.py:function."
 )
@@ -119,37 +118,24 @@ def _variants(
     """The variants asked for, and the comparison that they come from. Raises InputError where there is no choice."""
     if names is None and network is None:
         return None, None
-    if names is not None and network is not None:
-        raise InputError("give --variants, or --network to have them chosen, not both")
+    named, wanted = asked(names, network, device)
     if model is not None and not _is_model(model):
         raise InputError("a gate has no variants: give a model or --shape with --variants or --network")
-    if names is not None or network is None:
-        return parse(str(names)), None
-    if shape is not None:
-        choice = chosen_for(lambda v: _encoder(shape, sizes, weights, v), network, sizes, device)
-    else:
-        public = _model(str(model))
-        choice = chosen_for(lambda v: replace(public, variants=v).plan(sizes), network, sizes, device)
+    if wanted is None:
+        return named, None
+    build = _varied(shape, sizes, weights, None if model is None else _model(model))
+    assert build is not None, "there is a shape or a model"
+    choice = wanted.choice(build, sizes)
     return choice.best.variants, choice
 
 
-def _encoder(shape: str, lengths: tuple[int, ...], weights: str, variants: Variants) -> Plan:
-    what = SHAPES[shape]
-    for n in lengths:
-        if not 1 <= n <= what.max_positions:
-            raise InputError(f"{shape} takes 1 to {what.max_positions} tokens, not {n}")
-    owner = {"owned": 1}.get(weights, weights)
-    return Plan(bert(what, default_ranges(what), lengths, owner=owner, embedding=False, head="mean", variants=variants))
-
-
 def _shape(shape: str, lengths: tuple[int, ...], weights: str, variants: Variants) -> tuple[Plan, list[Cost]]:
-    """The encoder of a bare shape, and the costs that are listed apart."""
-    encoder, what = _encoder(shape, lengths, weights, variants), SHAPES[shape]
-    apart = [c for c in by_layer(encoder) if not c.name.startswith("layer")]
+    """The layers of a bare shape, and the costs that are listed apart."""
+    layers = Plan(bare_program(shape, lengths, weights, variants))
+    apart = [c for c in by_layer(layers) if not c.name.startswith("layer")]
     if weights != "public":
-        whole = Plan(bert(what, default_ranges(what), lengths, owner={"owned": 1}.get(weights, weights)))
-        apart.insert(0, by_layer(whole)[0])
-    return encoder, apart
+        apart.insert(0, by_layer(Plan(bare_program(shape, lengths, weights, embedding=True)))[0])
+    return layers, apart
 
 
 def _varied(
@@ -157,7 +143,7 @@ def _varied(
 ) -> Callable[[Variants], Plan] | None:
     """The same plan with other variants, where it has any."""
     if shape is not None:
-        return lambda v: _encoder(shape, sizes, weights, v)
+        return lambda v: Plan(bare_program(shape, sizes, weights, v))
     return None if public is None else lambda v: replace(public, variants=v).plan(sizes)
 
 

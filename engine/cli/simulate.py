@@ -15,7 +15,7 @@ from engine.cli.common import Output, console, json_option, progress, size, text
 from engine.cli.reporting import Reports, report_options
 from engine.cli.target import OWNERS, Target, shape_target, target
 from engine.errors import InputError
-from engine.models.shapes import SHAPES
+from engine.models.bare import BARE
 from engine.report.recording import RecordedRun, Recording, Side, gate_costs
 from engine.scheduler.plan import Plan
 from engine.testing.virtual import VirtualRun, run_virtual
@@ -58,7 +58,7 @@ class Simulated:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--shape", type=click.Choice(sorted(SHAPES)), help="A bare shape with default bounds, instead of MODEL.")
+@click.option("--shape", type=click.Choice(BARE), help="A bare shape with default bounds, instead of MODEL.")
 @many_networks
 @click.option(
     "--tokens", "lengths", multiple=True, type=click.IntRange(1), help="[default: 128]; several make a batch."

@@ -11,18 +11,15 @@ from engine.bench.workload import Workload
 from engine.bench.workloads import WORKLOADS, build_workload
 from engine.cli.common import progress
 from engine.errors import InputError
-from engine.models.bert import bert
-from engine.models.calibrate import calibrated, default_ranges, measured
+from engine.models.bare import BARE, OWNERS, bare_program
+from engine.models.calibrate import calibrated, measured
 from engine.models.compiled import PUBLIC, public_of, read_public
-from engine.models.shapes import SHAPES
 from engine.models.text import CALIBRATION_TEXTS
 from engine.models.weights import PACKAGES, load_model
 from engine.scheduler.plan import Plan
 from engine.variants import DEFAULT, Variants
 
-__all__ = ["Target", "shape_target", "target"]
-
-OWNERS: dict[str, int | str] = {"owned": 1, "public": "public", "shared": "shared"}
+__all__ = ["OWNERS", "Target", "shape_target", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ def target(name: str, lengths: Sequence[int], weights: str = "owned", variants: 
     if name in WORKLOADS and (weights, variants) == ("owned", DEFAULT) and len(lengths) == 1:
         workload = build_workload(name, lengths[0])
         return Target(name, Plan(workload.program), workload)
-    if name in SHAPES:
+    if name in BARE:
         return shape_target(name, lengths, weights, variants)
     if name in PACKAGES or Path(name).is_dir():
         if (weights, variants) != ("owned", DEFAULT):
@@ -48,21 +45,14 @@ def target(name: str, lengths: Sequence[int], weights: str = "owned", variants: 
         return Target(name, _model(name, lengths))
     if name in WORKLOADS:
         raise InputError(f"workload {name} has owned weights, the usual variants and one sequence: give a --shape")
-    known = [*WORKLOADS, *PACKAGES, *SHAPES]
+    known = [*WORKLOADS, *PACKAGES, *BARE]
     near = get_close_matches(name, known, 3, 0.4) or known
     raise InputError(f"there is no workload, model or shape {name!r}; did you mean {' or '.join(near)}?")
 
 
 def shape_target(shape: str, lengths: Sequence[int], weights: str = "owned", variants: Variants = DEFAULT) -> Target:
-    """A bare encoder with default bounds, from the embedded input to the pooled output. Raises InputError."""
-    what = SHAPES[shape]
-    for n in lengths:
-        if not 1 <= n <= what.max_positions:
-            raise InputError(f"{shape} takes 1 to {what.max_positions} tokens, not {n}")
-    program = bert(
-        what, default_ranges(what), lengths, owner=OWNERS[weights], embedding=False, head="mean", variants=variants
-    )
-    return Target(shape, Plan(program))
+    """A bare shape with default bounds, from its embedded input. Raises InputError."""
+    return Target(shape, Plan(bare_program(shape, lengths, weights, variants)))
 
 
 def _model(name: str, lengths: Sequence[int]) -> Plan:

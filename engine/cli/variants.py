@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.table import Table
@@ -15,23 +16,18 @@ from engine.errors import InputError
 from engine.models.choose import Candidate, Choice, choose, sensible
 from engine.scheduler.plan import Plan
 from engine.variants import DEFAULT, Variants, parse
+from simulators.device import Device
 from simulators.profiles import Network
 from simulators.profiles import network as find_network
 from simulators.replay import predict
 
-__all__ = ["choice_data", "choice_table", "choice_text", "chosen", "chosen_for", "tokens_option", "variant_options"]
+__all__ = ["Wanted", "asked", "choice_data", "choice_table", "choice_text", "tokens_option", "variant_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 tokens_option = click.option(
     "--tokens", "lengths", multiple=True, type=click.IntRange(1), help="Length to choose for with --network."
 )
-
-
-class Planned(Protocol):
-    """Whatever has a plan for sequences of public lengths: a public model."""
-
-    def plan(self, lengths: Sequence[int]) -> Plan: ...
 
 
 def variant_options(command: F) -> F:
@@ -48,28 +44,30 @@ def variant_options(command: F) -> F:
     return named(where(command))
 
 
-def chosen(
-    model: Callable[[Variants], Planned],
-    names: str | None,
-    network: Network | None,
-    lengths: Sequence[int],
-    device: Path | None,
-) -> Variants:
-    """The variants asked for: by name, for a network, or the defaults. Raises InputError for both at once."""
+def asked(names: str | None, network: Network | None, device: Path | None) -> tuple[Variants, Wanted | None]:
+    """The variants by name, or the defaults; and what to compare others for. Raises InputError for a name that there is
+    not, for a device that cannot be read, and for both options at once: call it before anything that takes time."""
     if names is not None and network is not None:
         raise InputError("give --variants, or --network to have them chosen, not both")
-    if network is not None:
-        return chosen_for(lambda v: model(v).plan(lengths), network, lengths, device).best.variants
-    return DEFAULT if names is None else parse(names)
+    named = DEFAULT if names is None else parse(names)
+    return named, None if network is None else Wanted(network, find_device(device))
 
 
-def chosen_for(
-    build: Callable[[Variants], Plan], network: Network, lengths: Sequence[int], device: Path | None
-) -> Choice:
-    """Compare the variants on a network, as `simulate` predicts them."""
-    machine = find_device(device)
-    with progress(f"comparing variants on {network.name}", "plans") as bar:
-        return choose(build, lambda plan: predict(plan, network, machine).online, sensible(lengths), bar)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Where the variants shall be the fastest."""
+
+    network: Network
+    machine: Device
+
+    def choice(self, build: Callable[[Variants], Plan], lengths: Sequence[int]) -> Choice:
+        """Compare the variants as `simulate` predicts them."""
+        with progress(f"comparing variants on {self.network.name}", "plans") as bar:
+            return choose(build, self.seconds, sensible(lengths), bar)
+
+    def seconds(self, plan: Plan) -> float:
+        """Predicted, online."""
+        return predict(plan, self.network, self.machine).online
 
 
 # ---------------------------------------------------------------------- what was chosen, and why
@@ -121,4 +119,4 @@ def choice_text(choice: Choice, network: Network) -> str:
     best, usual = choice.best, choice.candidates[str(DEFAULT)]
     text = f"on {network.name}: {best.variants}, predicted {best.seconds * 1e3:.1f} ms in {best.cost.rounds} rounds; "
     text += f"the defaults take {usual.seconds * 1e3:.1f} ms in {usual.cost.rounds}; {len(choice.candidates)} compared"
-    return text if not choice.refused else f"{text}, {len(choice.refused)} not possible in the rings of this model"
+    return text if not choice.refused else f"{text}, {len(choice.refused)} not possible for this model"

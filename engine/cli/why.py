@@ -11,7 +11,7 @@ from rich.table import Table
 from engine.choices import Alternative, Coefficients, Key, Width, coefficients, keys, widths
 from engine.cli.common import progress, size
 from engine.cost import Cost, plan_cost
-from engine.errors import TraceError
+from engine.errors import InputError
 from engine.scheduler.plan import Plan
 from engine.variants import OPTIONS, Variants
 
@@ -85,7 +85,7 @@ def _variant_costs(chosen: Variants, build: Callable[[Variants], Plan]) -> list[
 def _cost(chosen: Variants, kind: str, option: str, build: Callable[[Variants], Plan]) -> Cost | None:
     try:
         return plan_cost(build(replace(chosen, **{kind: option})))  # type: ignore[arg-type]
-    except TraceError:
+    except InputError:
         return None
 
 

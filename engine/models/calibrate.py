@@ -25,6 +25,7 @@ from engine.parameters import Small, small_integers
 from engine.variants import DEFAULT, Variants
 
 __all__ = [
+    "DEFAULT_BLOCK",
     "bound_bits",
     "calibrated",
     "default_ranges",
@@ -92,12 +93,15 @@ def _head(checkpoint: Checkpoint, ranges: Ranges) -> HeadRange:
     return HeadRange(max(bound_bits(ranges.overall("logits").magnitude), 2), max(dense, 4))
 
 
+DEFAULT_BLOCK = BlockRange(
+    SoftmaxRange(score=6, spread=7, product=8, o=4), v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6)
+)
+"""The magnitudes of a well-behaved trained block (see docs/protocols.md)."""
+
+
 def default_ranges(shape: BertShape) -> BertRanges:
-    """Named defaults for bare shapes: the magnitudes of a well-behaved trained encoder (see docs/protocols.md)."""
-    block = BlockRange(
-        SoftmaxRange(score=6, spread=7, product=8, o=4), v=4, up=5, attention=(6, -4, 6), output=(6, -4, 6)
-    )
-    return BertRanges((4, -10, -2), (block,) * shape.layers, HeadRange(out=5, dense=5))
+    """Named defaults for bare shapes of encoders."""
+    return BertRanges((4, -10, -2), (DEFAULT_BLOCK,) * shape.layers, HeadRange(out=5, dense=5))
 
 
 def widened(ranges: BertRanges, classes: int = 1) -> BertRanges:

@@ -9,6 +9,7 @@ import numpy as np
 from engine.gates.softmax import SoftmaxRange
 from engine.models.bert import BlockRange
 from engine.models.calibrate import (
+    DEFAULT_BLOCK,
     SCORE_MARGIN,
     bound_bits,
     norm_magnitudes,
@@ -17,7 +18,7 @@ from engine.models.calibrate import (
     put_vectors,
 )
 from engine.models.checkpoint import Array
-from engine.models.gpt2 import Gpt2Ranges
+from engine.models.gpt2 import Gpt2Ranges, Gpt2Shape
 from engine.models.gpt2_reference import Gpt2Checkpoint, gpt2_logits
 from engine.models.layers import EMBED, WEIGHT
 from engine.models.reference import TokenIds
@@ -25,7 +26,7 @@ from engine.models.taps import Ranges
 from engine.parameters import Small
 from engine.variants import DEFAULT, Variants
 
-__all__ = ["calibrated_gpt2", "measured_gpt2", "quantise_gpt2"]
+__all__ = ["calibrated_gpt2", "default_gpt2_ranges", "measured_gpt2", "quantise_gpt2"]
 
 
 def measured_gpt2(m: Gpt2Checkpoint, sequences: Iterable[TokenIds]) -> Ranges:
@@ -34,6 +35,11 @@ def measured_gpt2(m: Gpt2Checkpoint, sequences: Iterable[TokenIds]) -> Ranges:
     for ids in sequences:
         gpt2_logits(m, ids, ranges)
     return ranges
+
+
+def default_gpt2_ranges(shape: Gpt2Shape) -> Gpt2Ranges:
+    """Named defaults for bare shapes of decoders: blocks as those of encoders."""
+    return Gpt2Ranges((DEFAULT_BLOCK,) * shape.layers, DEFAULT_BLOCK.output, 5)
 
 
 def calibrated_gpt2(m: Gpt2Checkpoint, ranges: Ranges, head: str) -> Gpt2Ranges:

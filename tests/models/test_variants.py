@@ -1,11 +1,10 @@
 """Every variant in a whole encoder: both parties' result is clear's, bit for bit, near the float model's; every counter
-is the plan's; rounds a layer are those that the names promise. And how variants are chosen."""
+is the plan's; rounds a layer are those that the names promise."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from engine.kernels import get_kernels
 from engine.models.bert import bert
 from engine.models.calibrate import calibrated, default_ranges, measured, quantise
 from engine.models.checkpoint import Checkpoint, random_checkpoint
-from engine.models.choose import Choice, choose, sensible
 from engine.models.compiled import PublicModel, compile_model, load_compiled, public_of, read_public
 from engine.models.layers import F
 from engine.models.reference import answer
@@ -191,64 +189,6 @@ def test_ranges_without_room_are_refused_with_the_authors_line() -> None:
     ranges = dataclasses.replace(wide, blocks=(block,) * 3)
     with pytest.raises(TraceError, match=r"engine/.*\.py:\d+: "):
         bert(SHAPE, ranges, (5,), variants=Variants(up="before"))
-
-
-# ---------------------------------------------------------------------- the choice
-ONE = dataclasses.replace(SHAPE, layers=1)
-
-
-@cache
-def planned(how: Variants) -> Plan:
-    return Plan(bert(ONE, default_ranges(ONE), (9,), embedding=False, variants=how))
-
-
-def chosen(half_trip: float, byte: float, among: list[Variants]) -> Choice:
-    """By a formula of rounds, bytes and AES steps."""
-
-    def predict(plan: Plan) -> float:
-        c = plan_cost(plan)
-        return c.rounds * half_trip + max(c.online) * byte + c.aes * 5e-9 + sum(c.tape) * 1e-9
-
-    return choose(planned, predict, among)
-
-
-def test_a_slow_network_gets_fewer_rounds_and_a_fast_one_does_not() -> None:
-    far, near = chosen(50e-3, 1e-9, ALONE), chosen(1e-7, 1e-9, ALONE)
-    assert far.best.cost.rounds < near.best.cost.rounds
-    assert far.best.variants.maximum == "direct" and far.best.variants.exp == "leaf"
-
-
-def test_the_best_is_the_best_of_all_fixed_sets() -> None:
-    every = [v for v in combinations() if v.activation != "plain" and v.maximum != "tournament"]
-    for half_trip, byte in ((30e-3, 2.6e-8), (5e-4, 8e-9), (2e-5, 1e-9)):
-        choice, whole = chosen(half_trip, byte, sensible((9,))), chosen(half_trip, byte, every)
-        assert choice.best.seconds <= min(c.seconds for c in whole.candidates.values()) * 1.02
-        assert {kind for kind, _, _ in choice.instead()} == {*OPTIONS, "bands", "frame"}
-        same = [c for kind, name, c in choice.instead() if str(getattr(choice.best.variants, kind)) == name]
-        assert same == [choice.best] * (len(OPTIONS) + 2)
-
-
-def test_ties_are_decided_by_rounds_tapes_and_names_not_by_floats() -> None:
-    """Predictions that differ below the microsecond choose the same, whatever the order."""
-    first = choose(planned, lambda _: 1.0, ALONE)
-    jitter = iter(np.linspace(0, 4e-7, 200))
-    second = choose(planned, lambda _: 1.0 + float(next(jitter)), ALONE[::-1])
-    assert first.best.variants == second.best.variants
-    assert first.best.cost.rounds == min(c.cost.rounds for c in first.candidates.values())
-
-
-def test_what_cannot_be_planned_is_left_out_and_named() -> None:
-    wide = default_ranges(SHAPE)
-    block = dataclasses.replace(wide.blocks[0], attention=(6, -4, 30), up=9)
-    ranges = dataclasses.replace(wide, blocks=(block,) * 3)
-    few = [parse("up=before")]
-    choice = choose(lambda v: Plan(bert(SHAPE, ranges, (5,), variants=v)), lambda p: float(p.rounds), few)
-    assert "up=before" in choice.refused and choice.best.variants.up == "after"
-
-
-def test_tournaments_are_thought_of_for_short_rows_only() -> None:
-    assert any(v.maximum == "tournament" for v in sensible((8, 3)))
-    assert not any(v.maximum == "tournament" for v in sensible((8, 9)))
 
 
 # ---------------------------------------------------------------------- real weights

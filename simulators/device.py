@@ -18,7 +18,7 @@ from simulators.work import Work
 
 __all__ = ["FORMAT", "Device"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the file; goes up when a feature changes its meaning."""
 
 
@@ -27,16 +27,17 @@ class Device:
     """What work takes on a machine, in seconds.
 
     costs: for a unit of each feature of simulators/work.py. prefetch: (a block, a byte) of tape. frames: for each
-    transport (a frame, a byte) at either end. wake: from the arrival of what was waited for until a process acts on it;
-    late: until a timer of the delayed channel fires. deal: a byte of both tapes. cores: how many times the work of one
-    process the machine does when all processors are busy, which is less than their number where they share caches or
-    pipelines; workers: the kernels' threads in a party.
+    transport (a frame, a byte) at either end; delayed: what the delayed channel adds to these. wake: from the arrival
+    of what was waited for until a process acts on it; late: until a timer of the delayed channel fires. deal: a byte of
+    both tapes. cores: how many times the work of one process the machine does when all processors are busy, which is
+    less than their number where they share caches or pipelines; workers: the kernels' threads in a party.
     """
 
     name: str
     costs: Mapping[str, float] = field(repr=False)
     prefetch: tuple[float, float] = (0.0, 0.0)
     frames: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    delayed: tuple[float, float] = (0.0, 0.0)
     wake: float = 0.0
     late: float = 0.0
     deal: float = 0.0
@@ -54,13 +55,13 @@ class Device:
             total += self.costs[feature] * amount
         return total
 
-    def frame(self, transport: str, size: int) -> float:
-        """Seconds of a processor that one end spends on a frame."""
+    def frame(self, transport: str, size: int, emulated: bool = False) -> float:
+        """Seconds of a processor that one end spends on a frame, of the delayed channel too if `emulated`."""
         if transport not in self.frames:
             known = ", ".join(sorted(self.frames)) or "none"
             raise InputError(f"device {self.name!r} was not calibrated for transport {transport!r}, only for {known}")
-        each, byte = self.frames[transport]
-        return each + byte * size
+        (each, byte), (more, a_byte) = self.frames[transport], self.delayed if emulated else (0.0, 0.0)
+        return each + more + (byte + a_byte) * size
 
     def chunk(self, size: int) -> float:
         """Seconds of a processor that bring `size` bytes of tape into memory."""
@@ -70,17 +71,20 @@ class Device:
         """The same, with work that takes no time: what the network alone would take."""
         nothing = dict.fromkeys(self.costs, 0.0)
         frames = dict.fromkeys(self.frames, (0.0, 0.0))
-        return replace(self, costs=nothing, prefetch=(0.0, 0.0), frames=frames, wake=0.0, late=0.0, deal=0.0)
+        none = (0.0, 0.0)
+        return replace(self, costs=nothing, prefetch=none, frames=frames, delayed=none, wake=0.0, late=0.0, deal=0.0)
 
-    def scaled(self, factor: float) -> Device:
-        """The same, with work that takes `factor` times as long."""
+    def scaled(self, call: float, unit: float | None = None) -> Device:
+        """The same, where what a call of an operation, a frame or a block takes besides its size takes `call` times as
+        long, and what every unit and byte takes `unit` times; without the latter, `call` is for both."""
+        size = call if unit is None else unit
 
         def both(line: tuple[float, float]) -> tuple[float, float]:
-            return line[0] * factor, line[1] * factor
+            return line[0] * call, line[1] * size
 
-        costs = {name: seconds * factor for name, seconds in self.costs.items()}
+        costs = {name: seconds * (size if "." in name else call) for name, seconds in self.costs.items()}
         frames = {name: both(line) for name, line in self.frames.items()}
-        return replace(self, costs=costs, prefetch=both(self.prefetch), frames=frames)
+        return replace(self, costs=costs, prefetch=both(self.prefetch), frames=frames, delayed=both(self.delayed))
 
     def as_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -116,7 +120,7 @@ def _device(data: dict[str, Any], where: str) -> Device:
     try:
         data["costs"] = {str(k): _seconds(v) for k, v in data["costs"].items()}
         data["frames"] = {str(k): _both(v) for k, v in data["frames"].items()}
-        data["prefetch"] = _both(data["prefetch"])
+        data |= {name: _both(data[name]) for name in ("prefetch", "delayed")}
         data |= {name: _seconds(data[name]) for name in ("wake", "late", "deal")}
         data["cores"] = _seconds(data["cores"])
         if not 0 < data["cores"] <= 4096 or type(data["workers"]) is not int or not 1 <= data["workers"] <= 4096:

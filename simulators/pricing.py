@@ -45,15 +45,15 @@ class Priced:
 class Pricing:
     """Layers share segments, so that most calls are priced already."""
 
-    def __init__(self, plan: Plan, device: Device, transport: str) -> None:
-        self.plan, self.device, self.transport = plan, device, transport
+    def __init__(self, plan: Plan, device: Device, transport: str, emulated: bool = False) -> None:
+        self.plan, self.device, self.transport, self.emulated = plan, device, transport, emulated
         self._number = {id(s): i for i, s in enumerate(plan.program.segments)}
         self._steps: dict[Key, tuple[Priced, ...]] = {}
         self._static: dict[Key, tuple[tuple[int, float], ...]] = {}
         self._blocks: dict[int, tuple[tuple[int, int], ...]] = {}
 
     def frame(self, size: int) -> float:
-        return self.device.frame(self.transport, size)
+        return self.device.frame(self.transport, size, self.emulated)
 
     def steps(self, s: Segment, party: int) -> tuple[Priced, ...]:
         """The online steps of a party."""

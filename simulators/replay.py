@@ -78,14 +78,14 @@ def predict(
 
     cores: processors that both parties share, by default those of the device, as when both run on one machine; for two
     machines give 2 * their number. transport: which calibrated cost a frame has. emulated: as a run behind the `wan`
-    channel, whose timers fire late. seed: of the jitter. Raises InputError for impossible numbers, a transport or an
-    operation that the device was not calibrated for.
+    channel, which takes time of its own for every frame, and whose timers fire late. seed: of the jitter. Raises
+    InputError for impossible numbers, a transport or an operation that the device was not calibrated for.
     """
     cores = device.cores if cores is None else cores
     if not (cores > 0 and math.isfinite(cores)):
         raise InputError(f"parties run on a positive number of cores, not on {cores:g}")
     events = Events()
-    processors, pricing = Processors(events, cores), Pricing(plan, device, transport)
+    processors, pricing = Processors(events, cores), Pricing(plan, device, transport, emulated)
     actors = [Actor(events, processors, pricing, p, overlap) for p in (0, 1)]
     late = device.wake + (device.late if emulated else 0.0)
     for p, link in enumerate(network.links(seed)):

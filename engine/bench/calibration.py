@@ -9,10 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from engine.bench.companion import parallel
+from engine.bench.companion import Companions
 from engine.bench.fit import Fitted, Sample, fit, fitted
 from engine.bench.inplace import in_place
-from engine.bench.lanes import Line, frame_costs, lateness, prefetch_costs, step_cost
+from engine.bench.lanes import Line, delayed_costs, frame_costs, lateness, prefetch_costs, step_cost
 from engine.bench.lockstep import Lockstep
 from engine.bench.samples import sample_plans, small_plan
 from engine.kernels import get_kernels
@@ -39,6 +39,13 @@ def calibrate(
 ) -> Calibration:
     """Measure this machine with kernels on `workers` threads. Of every piece of work the least of `runs` times counts:
     processor time on one thread, wall-clock time on several."""
+    with Companions(_cores(), workers) as companions:
+        return _calibrate(name, workers, runs, companions, progress)
+
+
+def _calibrate(
+    name: str, workers: int, runs: int, companions: Companions, progress: Callable[[int, int], None] | None
+) -> Calibration:
     kernels = get_kernels(workers=workers)
     clock = time.thread_time if workers == 1 else time.perf_counter
     with ThreadPoolExecutor(1, "evaluate") as thread:  # as in a run: a thread's memory is not the main thread's
@@ -48,9 +55,10 @@ def calibrate(
     costs["step"] = step_cost(
         small_plan(), kernels, frames["memory"], lambda s: sum(costs[k] * v for k, v in s.work.items())
     )
-    cores = parallel(_cores(), workers)
+    cores = companions.parallel()
     pieces = Device(
-        name, costs, prefetch_costs(), frames, 0.0, lateness(), deal, cores, workers, kernels.name, _about()
+        name, costs, prefetch_costs(), frames, delayed_costs(frames["tcp"]), 0.0, lateness(), deal, cores, workers,
+        kernels.name, _about(),
     )  # fmt: skip
     return Calibration(in_place(pieces), tuple(fitted(samples, costs)))
 

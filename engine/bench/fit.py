@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fitted", "Sample", "fit", "fitted"]
+__all__ = ["Fitted", "Sample", "fit", "fitted", "non_negative"]
 
 Matrix = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ def fit(samples: Iterable[Sample]) -> dict[str, float]:
     for rows in groups.values():
         names = sorted({name for s in rows for name in s.work})
         matrix = np.array([[s.work.get(name, 0.0) for name in names] for s in rows])
-        costs |= zip(names, _non_negative(matrix, np.array([s.seconds for s in rows])).tolist(), strict=True)
+        costs |= zip(names, non_negative(matrix, np.array([s.seconds for s in rows])).tolist(), strict=True)
     return costs
 
 
@@ -64,7 +64,7 @@ def _operation(s: Sample) -> str:
     return next(iter(s.work)).partition(".")[0]
 
 
-def _non_negative(matrix: Matrix, seconds: Matrix) -> Matrix:
+def non_negative(matrix: Matrix, seconds: Matrix) -> Matrix:
     """argmin |(A x - t) / sqrt(t)| with x >= 0: long samples count more than short ones, but these are not lost.
 
     Columns whose coefficient comes out negative are left out, the worst first."""

@@ -24,16 +24,20 @@ from engine.scheduler.steps import steps
 from engine.tape import FileTapeWriter, MemoryTape, TapeHeader, TapeReader
 from engine.testing.local import setup_weights
 from engine.transport.channel import Channel, ChannelOptions
+from engine.transport.linkmodel import Link as Delay
 from engine.transport.loop import run
 from engine.transport.memory import memory_pair
 from engine.transport.registry import open_transport
 from engine.transport.sleep import precise_sleep
+from engine.transport.wan import real_time
 
-__all__ = ["frame_costs", "lateness", "prefetch_costs", "step_cost"]
+__all__ = ["delayed_costs", "frame_costs", "lateness", "prefetch_costs", "step_cost"]
 
 Line = tuple[float, float]
 LARGE, SMALL, BLOCKS = 1 << 20, 64, 64
 REPEATS = 3
+SHORT = Delay(2e-4)
+"""So short that no processor goes to sleep meanwhile: what that costs is part of `wake`."""
 
 
 def _line(small: float, large: float) -> Line:
@@ -45,16 +49,24 @@ def _line(small: float, large: float) -> Line:
 # ---------------------------------------------------------------------- frames
 def frame_costs(transport: str) -> Line:
     """Processor seconds of one end, for a frame and for a byte of it: both ends run here, and share evenly."""
-    return run(_frame_costs(transport))
+    return run(_frame_costs(transport, None))
 
 
-async def _frame_costs(transport: str) -> Line:
+def delayed_costs(plain: Line) -> Line:
+    """What the delayed channel takes besides, at either end of a tcp connection: its belts, and a timer a frame."""
+    each, byte = run(_frame_costs("tcp", SHORT))
+    return max(each - plain[0], 0.0), max(byte - plain[1], 0.0)
+
+
+async def _frame_costs(transport: str, delay: Delay | None) -> Line:
     with TemporaryDirectory() as folder:
         sides = _options(transport, Path(folder))
         address = "calibrate" if transport == "memory" else "tcp://127.0.0.1:0"
         async with await open_transport(transport).listen(address, sides[1]) as listener:
             reached = open_transport(transport).connect(listener.address, sides[0])
             near, far = await asyncio.gather(reached, listener.accept(10))
+            if delay is not None:
+                near, far = real_time(near, delay), real_time(far, delay)
             async with near, far:
                 links = (Link(near), Link(far))
                 for link in links:

@@ -17,7 +17,7 @@ from engine.kernels.interface import Kernels
 from engine.parameters import Small, small_integers
 from engine.party import PartyCall
 from engine.ring import to_signed
-from engine.scheduler.plan import Plan, PlannedCall
+from engine.scheduler.plan import Plan, PlannedCall, Segment
 from engine.tape import MemoryTape, TapeHeader
 from engine.testing.local import Setup, setup_weights
 from simulators.work import Work, evaluated, message, opened
@@ -41,13 +41,13 @@ class Lockstep:
     clock: Callable[[], float] = time.thread_time
     least: dict[Place, tuple[Work, float]] = field(default_factory=dict, repr=False)
     dealt: float = float("inf")
+    _drawn: tuple[Setup, dict[str, Any]] | None = field(default=None, repr=False)
 
     def run(self) -> None:
         """Deal, and walk through the plan once."""
-        rng = np.random.default_rng(1)
-        setup = setup_weights(self.plan, drawn_weights(self.plan, rng), self.kernels, bytes(16))
+        self._drawn = self._drawn or self._draw()
+        setup, inputs = self._drawn
         tapes = self._deal(setup)
-        inputs = {n.text("name"): drawn_values(n, rng) for n in _nodes(self.plan) if n.op == "input"}
         wires: list[list[list[Any]]] = []
         for call in self.plan.calls:
             states = [self._state(p, call, setup, inputs) for p in (0, 1)]
@@ -59,6 +59,12 @@ class Lockstep:
 
     def samples(self) -> list[Sample]:
         return [Sample(work, seconds) for work, seconds in self.least.values() if work]
+
+    def _draw(self) -> tuple[Setup, dict[str, Any]]:
+        """Weights, masked as at pairing, and inputs: the same in every run."""
+        rng = np.random.default_rng(1)
+        setup = setup_weights(self.plan, drawn_weights(self.plan, rng), self.kernels, bytes(16))
+        return setup, {n.text("name"): drawn_values(n, rng) for n in _nodes(self.plan) if n.op == "input"}
 
     def _deal(self, setup: Setup) -> list[MemoryTape]:
         headers = [TapeHeader(p, self.plan.digest, TAPE, SEEDS[p], self.plan.tape_bytes[p]) for p in (0, 1)]
@@ -79,8 +85,7 @@ class Lockstep:
             for p, state in enumerate(states):
                 size = s.needs[index].tape[p]
                 chunk = tapes[p].read(size) if size else np.empty(0, np.uint8)
-                work = {} if node.op in ("input", "open") else evaluated(s, index, p)
-                self._timed((call.index, index, p, "evaluate"), work, state.evaluate, node, _reader(chunk))
+                self._timed((call.index, index, p, "evaluate"), s, state.evaluate, node, _reader(chunk))
             if node.opening:
                 self._exchange(call, node, states)
             for i in (i for i in node.inputs if s.last_use.get(i) == position):
@@ -91,17 +96,28 @@ class Lockstep:
         opening = call.segment.opening_of[node.index]
         sent: list[Any] = [None, None]
         for p in (*opening.senders, *opening.static):
-            sent[p] = self._timed((call.index, node.index, p, "message"), message(node), states[p].message, node)
+            sent[p] = self._timed((call.index, node.index, p, "message"), call.segment, states[p].message, node)
         for p in (0, 1):
-            work = opened(call.segment, node.index, p)
-            self._timed((call.index, node.index, p, "open"), work, states[p].opened, node, sent[p], sent[1 - p])
+            place = (call.index, node.index, p, "open")
+            self._timed(place, call.segment, states[p].opened, node, sent[p], sent[1 - p])
 
-    def _timed(self, place: Place, work: Work, function: Callable[..., Any], *args: Any) -> Any:
+    def _timed(self, place: Place, s: Segment, function: Callable[..., Any], *args: Any) -> Any:
         start = self.clock()
         result = function(*args)
         seconds = self.clock() - start
-        self.least[place] = (work, min(seconds, self.least.get(place, (work, seconds))[1]))
+        work, least = self.least.get(place) or (_work(s, place), seconds)
+        self.least[place] = work, min(seconds, least)
         return result
+
+
+def _work(s: Segment, place: Place) -> Work:
+    """Of a piece that is timed for the first time."""
+    _, index, party, piece = place
+    if piece == "message":
+        return message(s.graph[index])
+    if piece == "open":
+        return opened(s, index, party)
+    return {} if s.graph[index].op in ("input", "open") else evaluated(s, index, party)
 
 
 def _reader(chunk: Any) -> Callable[[int], Any]:

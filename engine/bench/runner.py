@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,13 @@ def bench(
     record: bool = False,
     hosts: Hosts | None = None,
     live: LiveView | None = None,
+    early: bool = False,
 ) -> BenchReport:
     """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
     clear with every bound checked (BoundError). With `record`, runs hold what both parties did when.
-    `hosts`: where client and owner run, if not on the loopback. `live` shows every run as its client sees it.
-    Raises InputError, LocalError."""
+    `hosts`: where client and owner run, if not on the loopback. `live` shows every run as its client sees it. `early`:
+    both parties start while the dealer deals, so that a run takes less time and its dealing more. Raises InputError,
+    LocalError."""
     job = job or Job()
     open_transport(job.transport)
     plan = Plan(workload.program)
@@ -61,7 +63,7 @@ def bench(
         for i in range(runs):
             seen = nullcontext() if live is None else live.follow(f"run {i + 1} of {runs}", _statuses(place))
             with seen:
-                done.append(_run(place, job, hosts))
+                done.append(_run(place, job, hosts, early))
             if progress is not None:
                 progress(i + 1, runs)
         outputs = place.outputs()
@@ -72,32 +74,43 @@ def _statuses(place: BenchFolder) -> Source:
     return lambda: read_statuses(place.statuses)
 
 
-def _run(place: BenchFolder, job: Job, hosts: Hosts | None) -> Run:
+def _run(place: BenchFolder, job: Job, hosts: Hosts | None, early: bool) -> Run:
     try:
-        dealt = read_report(_finish(_start("deal", place)))
-        parties = _in_one_process(place) if job.transport == "memory" else _in_two_processes(place, hosts)
+        dealt, parties = _in_one_process(place) if job.transport == "memory" else _in_two(place, hosts, early)
         return Run.of(dealt, parties, (load_side(place.events / "p0.json"), load_side(place.events / "p1.json")))
     finally:
         for used in (*place.tapes.glob("*"), *place.events.glob("*")):
             used.unlink()
 
 
-def _in_one_process(place: BenchFolder) -> list[dict[str, Any]]:
-    parties: list[dict[str, Any]] = read_report(_finish(_start("both", place)))["parties"]
-    return parties
+def _deal(place: BenchFolder) -> dict[str, Any]:
+    return read_report(_finish(_start("deal", place)))
 
 
-def _in_two_processes(place: BenchFolder, hosts: Hosts | None) -> list[dict[str, Any]]:
+def _in_one_process(place: BenchFolder) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    dealt = _deal(place)
+    return dealt, read_report(_finish(_start("both", place)))["parties"]
+
+
+def _in_two(place: BenchFolder, hosts: Hosts | None, early: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    dealt = None if early else _deal(place)
+    with _parties(place, hosts) as (client, owner):
+        dealt = dealt or _deal(place)
+        asked = _finish(client, f"{_listening(owner)}\n")
+        return dealt, [read_report(asked), read_report(_finish(owner))]
+
+
+@contextmanager
+def _parties(place: BenchFolder, hosts: Hosts | None) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
+    """Client and owner as processes, which end with the context. The client waits to be told where to connect."""
     here, there = hosts or (None, None)
     owner = _start("owner", place, *(() if there is None else (f"tcp://{there.address}:0",)), at=there)
-    client = None
+    client = _start("client", place, at=here)
     try:
-        client = _start("client", place, _listening(owner), at=here)
-        asked = _finish(client)
-        return [read_report(asked), read_report(_finish(owner))]
+        yield client, owner
     finally:
         for process in (owner, client):
-            if process is not None and process.poll() is None:
+            if process.poll() is None:
                 process.kill()
                 process.wait()
 
@@ -106,7 +119,8 @@ def _start(role: str, place: BenchFolder, *more: str, at: Host | None = None) ->
     command = [sys.executable, "-m", "engine.bench.worker", role, str(place.path), *more]
     command = command if at is None else at.inside(command)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 def _listening(owner: subprocess.Popen[str]) -> str:
@@ -123,10 +137,10 @@ def _listening(owner: subprocess.Popen[str]) -> str:
     return address
 
 
-def _finish(process: subprocess.Popen[str]) -> str:
-    """What the process printed until its end."""
+def _finish(process: subprocess.Popen[str], told: str | None = None) -> str:
+    """What the process printed until its end; `told` is what it reads."""
     try:
-        out, err = process.communicate(timeout=RUN_SECONDS)
+        out, err = process.communicate(told, timeout=RUN_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()

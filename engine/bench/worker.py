@@ -1,7 +1,7 @@
 """One role of a benchmark, as a process of its own: python -m engine.bench.worker ROLE FOLDER [ADDRESS].
 
-ROLE is deal, owner (prints where it listens, first), client (ADDRESS is where), or both (two parties in one process).
-The last line on stdout is a report in JSON.
+ROLE is deal, owner (prints where it listens, first), client (reads where from its stdin), or both (two parties in one
+process). The last line on stdout is a report in JSON.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main(role: str, path: str, address: str = "") -> int:
             case "owner":
                 report = run(owner(folder, address))
             case "client":
-                report = run(client(folder, address))
+                report = run(client(folder, sys.stdin.readline().strip()))
             case _:
                 report = run(both(folder))
     except BaseException as group:

@@ -81,10 +81,12 @@ def _table(found: Calibration) -> Table:
 
 def _lanes(device: Device) -> Table:
     table = Table("besides", "each", "a byte")
-    for name, (each, byte) in {**device.frames, "tape, a block": device.prefetch}.items():
-        label = f"frame over {name}" if name in device.frames else name
+    lines = {f"frame over {name}": line for name, line in device.frames.items()}
+    lines |= {"and behind a delay": device.delayed, "tape, a block": device.prefetch}
+    for label, (each, byte) in lines.items():
         table.add_row(label, f"{each * 1e6:.1f} us", f"{byte * 1e9:.3f} ns")
     table.add_row("step", f"{device.costs['step'] * 1e6:.1f} us", "")
+    table.add_row("process wakes late", f"{device.wake * 1e6:.0f} us", "")
     table.add_row("timer fires late", f"{device.late * 1e6:.0f} us", "")
     table.add_row("dealing, of both tapes", "", f"{device.deal * 1e9:.2f} ns")
     return table

@@ -32,5 +32,5 @@ def _known() -> frozenset[str]:
 def device(cores: float = 2.0, scale: float = 1.0) -> Device:
     """A nanosecond for everything, a microsecond for what counts calls; `scale`: how many times as slow it is."""
     costs = {name: (1e-9 if "." in name else 1e-6) * scale for name in sorted(_known())}
-    lanes = ((2e-5, 3e-10), {"tcp": (2e-5, 4e-10)}, 1e-4, 1e-4, 1e-9, cores)
+    lanes = ((2e-5, 3e-10), {"tcp": (2e-5, 4e-10)}, (1e-5, 1e-10), 1e-4, 1e-4, 1e-9, cores)
     return Device("made up", costs | {"step": 1e-4 * scale}, *lanes)

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 
 from engine.bench.fit import Sample, fit, fitted
+from engine.bench.folder import Job
+from engine.bench.gateloads import gelu_load
+from engine.bench.inplace import Found, factors
+from engine.bench.modelloads import bert_load
+from engine.bench.report import BenchReport, Run
+from engine.bench.workload import Workload
 from engine.errors import InputError
+from engine.result import Accuracy
+from engine.scheduler.plan import Plan
 from simulators.device import Device
+from simulators.profiles import Network
 from tests.simulators.devices import device
 
 
@@ -35,6 +44,8 @@ def changed(**changes: object) -> str:
         (changed(costs={"dpf": float("nan")}), "impossible or missing numbers"),
         (changed(costs=None), "impossible or missing numbers"),
         (changed(frames={"tcp": [1.0]}), "impossible or missing numbers"),
+        (changed(delayed=[1.0, -1.0]), "impossible or missing numbers"),
+        (changed(format=1), "has device format 1, this program reads 2: run `roundelay calibrate`"),
         (changed(cores=0), "impossible or missing numbers"),
         (changed(workers=1.5), "impossible or missing numbers"),
         (changed(colour="red"), "impossible or missing numbers"),
@@ -59,9 +70,41 @@ def test_work_that_was_not_calibrated_is_named() -> None:
 
 def test_a_free_device_takes_no_time_and_a_scaled_one_as_much_more() -> None:
     made, work = device(), {"dpf": 2.0, "dpf.aes": 1000.0}
-    assert made.free().seconds(work) == made.free().frame("tcp", 100) == made.free().chunk(100) == 0
-    for cost in (lambda d: d.seconds(work), lambda d: d.frame("tcp", 100), lambda d: d.chunk(100)):
+    assert made.free().seconds(work) == made.free().frame("tcp", 100, True) == made.free().chunk(100) == 0
+    for cost in (lambda d: d.seconds(work), lambda d: d.frame("tcp", 100, True), lambda d: d.chunk(100)):
         assert cost(made.scaled(3)) == pytest.approx(3 * cost(made))
+
+
+def test_calls_and_units_can_take_longer_by_different_factors() -> None:
+    made, work = device(), {"dpf": 2.0, "dpf.aes": 1000.0}
+    calls, units = made.scaled(1, 0), made.scaled(0, 1)
+    for cost in (lambda d: d.seconds(work), lambda d: d.frame("tcp", 100, True), lambda d: d.chunk(100)):
+        assert 0 < cost(calls) < cost(made) and 0 < cost(units) < cost(made)
+        assert cost(made.scaled(3, 5)) == pytest.approx(3 * cost(calls) + 5 * cost(units))
+
+
+def found(workload: Workload, network: Network, used: float) -> Found:
+    """Runs of a workload that took so many processor seconds."""
+    runs = tuple(Run({}, ({"cpu": {"online": used * 0.25}}, {"cpu": {"online": used * 0.75}})) for _ in range(2))
+    return Found(BenchReport(workload, Plan(workload.program), Job(network=network), runs, Accuracy(0, 0, ())), network)
+
+
+def test_runs_tell_how_much_longer_calls_and_units_take_in_them() -> None:
+    made, near = device(), Network("near", 1e9, 8e-3)
+    loads = (gelu_load("many units", 5000), bert_load("many calls", "bert-tiny", 3, layers=1))
+    longer = made.scaled(2.5, 1.25)
+    runs = tuple(found(load, near, found(load, near, 0.0).foretold(longer)) for load in loads)
+    assert factors(made, (runs[0], runs[1])) == pytest.approx((2.5, 1.25), rel=1e-6)
+    disturbed = (runs[0], found(loads[1], near, runs[1].used * 40))
+    call, unit = factors(made, disturbed)
+    assert call == unit == pytest.approx(runs[0].used / runs[0].foretold(made))
+
+
+def test_a_frame_behind_the_delayed_channel_takes_what_that_channel_takes_besides() -> None:
+    made = device()
+    (each, byte), (more, a_byte) = made.frames["tcp"], made.delayed
+    assert made.frame("tcp", 1000) == pytest.approx(each + 1000 * byte)
+    assert made.frame("tcp", 1000, emulated=True) == pytest.approx(each + more + 1000 * (byte + a_byte))
 
 
 # ---------------------------------------------------------------------- fits

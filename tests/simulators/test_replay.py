@@ -144,6 +144,9 @@ def test_more_of_anything_costs_more() -> None:
     assert predict(encoder(), WAN, device(), cores=0.5).online > told.online
     assert predict(encoder(), WAN, device(scale=3)).online > told.online
     assert predict(encoder(), WAN, device(), emulated=True).online > told.online
+    punctual = dataclasses.replace(device(), late=0.0)
+    behind = predict(encoder(), WAN, punctual, emulated=True).online - predict(encoder(), WAN, punctual).online
+    assert behind >= told.rounds * device().delayed[0]  # of a frame in every round, at one end at least
     assert predict(encoder(tokens=14), WAN, device()).online > told.online
     assert predict(encoder(), dataclasses.replace(WAN, back=1e6), device()).online > told.online
 

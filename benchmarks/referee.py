@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -55,6 +57,9 @@ WIDE = "4000"
 """Segments."""
 BUFFERS = "4096 33554432 67108864"
 """Of sockets, in bytes: least, at first, most."""
+THEIRS = (Host("fssA", "10.78.0.1"), Host("fssB", "10.78.0.2"))
+"""Namespaces of the other program."""
+UP_SECONDS = 20
 HEADINGS = ("workload", "network", "rounds", "predicted", "virtual", "channel", "off by", "link measured",
             "predicted for it", "real TCP", "off by", "bytes and rounds")  # fmt: skip
 console = Console(stderr=True)
@@ -101,23 +106,53 @@ def _off(told: float | None, found: float | None) -> str:
 
 
 # ---------------------------------------------------------------------- links
+def missing(linkem: Path | None) -> str | None:
+    """Why there can be no shaped link here, None if there can."""
+    if linkem is not None and not linkem.is_file():
+        return f"there is no {linkem}"
+    return obstacle()
+
+
 @contextmanager
 def shaped(shape: Network, linkem: Path | None) -> Iterator[tuple[Host, Host]]:
-    """Two hosts with the network between them: our tunnel, or another program that makes fssA and fssB."""
+    """Two hosts with the network between them: our tunnel, or another program's namespaces. Raises LocalError."""
     if linkem is None:
         with tunnel(shape) as hosts:
             yield hosts
         return
+    with _emulator(shape, linkem):
+        yield THEIRS
+
+
+@contextmanager
+def _emulator(shape: Network, linkem: Path) -> Iterator[None]:
+    """The other program, in the foreground of a process of its own; told to end, it removes what it made."""
+    taken = [h.namespace for h in THEIRS if Path("/run/netns", h.namespace).exists()]
+    if taken:
+        raise LocalError(
+            f"{linkem} needs namespaces {' and '.join(taken)}, which exist: another link is up, or one was left behind "
+            f"(ip netns del {taken[0]})"
+        )
     numbers = ["--rtt-ms", str(shape.rtt * 1e3), "--mbit", str(shape.bandwidth / 1e6)]
-    process = subprocess.Popen([sys.executable, str(linkem), "up", *numbers], stdout=subprocess.PIPE, text=True)
-    try:
+    with TemporaryFile() as said:
+        command = [sys.executable, str(linkem), "up", *numbers]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
         assert process.stdout is not None
-        if not process.stdout.readline().startswith("up"):
-            raise LocalError(f"{linkem} did not bring its link up")
-        yield Host("fssA", "10.78.0.1"), Host("fssB", "10.78.0.2")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+        try:
+            ready, _, _ = select.select([process.stdout], [], [], UP_SECONDS)
+            if not ready or not process.stdout.readline().startswith(b"up"):
+                said.seek(0)
+                lines = said.read().decode(errors="replace").strip().splitlines()
+                raise LocalError(f"{linkem} did not bring its link up: {lines[-1] if lines else 'it said nothing'}")
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(UP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
 
 
 def warm(host: Host) -> None:
@@ -169,7 +204,7 @@ def _equal(p: Prediction, report: BenchReport) -> bool:
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1))
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="In real time; the least counts.")
 @click.option("--device", type=click.Path(path_type=Path, dir_okay=False), help="[default: calibrated now]")
-@click.option("--linkem", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+@click.option("--linkem", type=click.Path(path_type=Path, dir_okay=False),
               help="A link emulator to use instead of our own: linkem.py up --rtt-ms R --mbit B")  # fmt: skip
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the table there.")
 @click.option("--json", "as_json", is_flag=True)
@@ -181,7 +216,7 @@ def main(
     """Predictions against virtual time, the delayed channel and real TCP through a shaped link."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     shapes = [network(name) for name in networks or NETWORKS]
-    if (why := obstacle()) is not None:
+    if (why := missing(linkem)) is not None:
         console.print(f"real TCP is left out: {why}", highlight=False)
     console.print("calibrating ..." if device is None else f"device {device}", highlight=False)
     machine = calibrate("referee").device if device is None else Device.read(device)

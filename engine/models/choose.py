@@ -68,7 +68,8 @@ class Choice:
 
 
 def sensible(lengths: Sequence[int]) -> list[Variants]:
-    """The combinations to compare for sequences of these lengths."""
+    """The combinations to compare for sequences of these lengths. What is left out (opened factors, tournaments of long
+    rows, bands, frames) changes little with the rest, and comes in as single changes of the best."""
     short = max(lengths) <= SHORT_ROW
     every = [v for v in combinations() if v.scaling == DEFAULT.scaling and (short or v.maximum != "tournament")]
     return list(dict.fromkeys([*every, *NAMED.values()]))

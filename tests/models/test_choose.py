@@ -81,6 +81,15 @@ def test_what_cannot_be_planned_is_left_out_and_named() -> None:
     assert "up=before" in choice.refused and choice.best.variants.up == "after"
 
 
+def test_what_the_grid_leaves_out_is_tried_in_the_place_of_what_is_chosen() -> None:
+    choice = chosen(30e-3, 2.6e-8, sensible((9,)))
+    instead = {(kind, name): c for kind, name, c in choice.instead()}
+    tried = [("scaling", "opened"), ("maximum", "tournament"), ("bands", "2"), ("frame", str(FRAMES[-1]))]
+    assert all(instead[one] is not None for one in tried)
+    slow = choose(planned, lambda plan: -float(plan.rounds), sensible((9,)))
+    assert (slow.best.variants.scaling, slow.best.variants.maximum) == ("opened", "tournament")
+
+
 def test_tournaments_are_thought_of_for_short_rows_only() -> None:
     assert any(v.maximum == "tournament" for v in sensible((8, 3)))
     assert not any(v.maximum == "tournament" for v in sensible((8, 9)))

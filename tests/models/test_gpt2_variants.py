@@ -4,6 +4,7 @@ model's; every counter is the plan's; rounds a layer are what the names promise.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -21,7 +22,9 @@ from engine.models.gpt2_reference import embed_tokens, gpt2_forward, gpt2_logits
 from engine.models.layers import F, W
 from engine.scheduler.plan import Plan
 from engine.testing.local import LocalRun, run_local, setup_weights
+from engine.transport.memory import memory_pair
 from engine.variants import BANDS, DEFAULT, FEWEST_ROUNDS, FRAMES, OPTIONS, Variants, parse
+from tests.scheduler.parties import Parties
 
 SHAPE = Gpt2Shape(layers=2, heads=2, hidden=16, intermediate=24, vocab=40, max_positions=40)
 MODEL = random_gpt2(SHAPE, 3)
@@ -46,12 +49,13 @@ def planned(how: Variants, *lengths: int, head: str = "hidden") -> Plan:
     return Plan(gpt2_program(SHAPE, ranges(head), lengths, head=head, variants=how))
 
 
+def one_hot(sequences: Texts) -> NDArray[np.int64]:
+    return np.eye(SHAPE.vocab, dtype=np.int64)[np.concatenate(sequences)]
+
+
 def run(plan: Plan, sequences: Texts) -> LocalRun:
-    ids = np.concatenate(sequences)
-    hot = np.zeros((ids.size, SHAPE.vocab), np.int64)
-    hot[np.arange(ids.size), ids] = 1
     setup = setup_weights(plan, quantise_gpt2(MODEL, plan.program.variants), get_kernels(), SEED)
-    return run_local(plan, {"one-hot tokens": hot}, setup, check=True, seed=SEED)
+    return run_local(plan, {"one-hot tokens": one_hot(sequences)}, setup, check=True, seed=SEED)
 
 
 def check(result: LocalRun, plan: Plan) -> None:
@@ -63,10 +67,10 @@ def check(result: LocalRun, plan: Plan) -> None:
     assert result.rounds == cost.rounds == plan.rounds
 
 
-def error(result: LocalRun, sequences: Texts, head: str) -> float:
+def error(outputs: Mapping[str, NDArray[np.int64]], sequences: Texts, head: str) -> float:
     """The largest against float64."""
     wanted = [gpt2_forward(MODEL, ids) if head == "hidden" else gpt2_logits(MODEL, ids)[None] for ids in sequences]
-    got = [result.outputs[f"output {i}"] / 2.0 ** (F + W) for i in range(len(sequences))]
+    got = [outputs[f"output {i}"] / 2.0 ** (F + W) for i in range(len(sequences))]
     return max(float(np.abs(a - b).max()) for a, b in zip(got, wanted, strict=True))
 
 
@@ -81,7 +85,7 @@ def test_a_variant_runs_as_planned_and_near_the_float_model(how: Variants, head:
     plan = planned(how, 1, 5, 12, head=head)
     result = run(plan, sequences)
     check(result, plan)
-    assert error(result, sequences, head) < 0.03
+    assert error(result.outputs, sequences, head) < 0.03
     expected = ROUNDS.get(str(how), 15)
     assert layers(plan) == [expected] * 2
     assert plan.rounds == 2 * expected + 2 + 4 + (how.scaling == "opened")
@@ -94,7 +98,7 @@ def test_bands_take_no_round_more_and_give_the_same_within_rounding(how: Variant
     plan = planned(dataclasses.replace(how, bands=bands), *lengths)
     result = run(plan, sequences)
     check(result, plan)
-    assert error(result, sequences, "hidden") < 0.03
+    assert error(result.outputs, sequences, "hidden") < 0.03
     assert layers(plan) == [ROUNDS.get(str(how), 15)] * 2
 
 
@@ -136,7 +140,19 @@ def test_fewest_rounds_whoever_owns_the_weights(owner: int | str, most: int) -> 
     result = run_local(plan, {"x": x}, setup, check=True, seed=SEED)
     check(result, plan)
     assert layers(plan) == [most] * 2
-    assert error(result, [text], "hidden") < 0.03
+    assert error(result.outputs, [text], "hidden") < 0.03
+
+
+async def test_two_parties_send_and_read_what_the_plan_says() -> None:
+    """Over a channel, with the executor: in bands, in the fewest rounds."""
+    sequences, plan = drawn(20, 16), planned(dataclasses.replace(FEWEST_ROUNDS, bands=2), 20, 16)
+    setup = setup_weights(plan, quantise_gpt2(MODEL, plan.program.variants), get_kernels(), SEED)
+    sides = await Parties(plan, {"one-hot tokens": one_hot(sequences)}, setup).run(memory_pair())
+    assert error(sides[0].outputs, sequences, "hidden") < 0.03
+    cost = plan_cost(plan)
+    for p, side in enumerate(sides):
+        assert (side.link.sent["online"], side.tape_read) == (cost.online[p], cost.tape[p])
+        assert side.link.rounds == set(range(1, plan.rounds + 1))
 
 
 def test_integers_are_those_that_every_plan_declares_and_centred_where_rows_are_not() -> None:

@@ -24,6 +24,7 @@ from engine.gates.relu import relu
 from engine.gates.softmax import SoftmaxRange, softmax
 from engine.graph import Graph, WireType
 from engine.models.bert import BertRanges, BlockRange, HeadRange, bert
+from engine.models.gpt2 import Gpt2Ranges, Gpt2Shape, gpt2_program
 from engine.models.shapes import BertShape
 from engine.scheduler.plan import Call, Plan, Program, Segment, segment
 from engine.variants import DEFAULT, FEWEST_ROUNDS, Variants
@@ -66,6 +67,14 @@ def encoder_layer(owner: int | str, variants: Variants = DEFAULT, layers: int = 
     return program.segments[program.calls[max(layers - 1, 1)].segment]
 
 
+def decoder_layer(variants: Variants = DEFAULT) -> Segment:
+    """A block of a small GPT-2 on two sequences."""
+    block = BlockRange(SoftmaxRange(), 5, 5, (4, -6, 4), (5, -6, 5))
+    ranges, shape = Gpt2Ranges((block,), (5, -6, 5), 5), Gpt2Shape(1, 2, 8, 16, 30, 8)
+    program = gpt2_program(shape, ranges, [3, 1], head="hidden", embedding=False, variants=variants)
+    return program.segments[program.calls[1].segment]
+
+
 SEGMENTS: dict[str, Callable[[], Segment]] = {
     "relu": lambda: one("relu", 40, 12, 31 << 12, (4, 8), relu),
     "gelu": lambda: one("gelu", 40, 12, 31 << 12, (4, 8), gelu),
@@ -80,6 +89,8 @@ SEGMENTS: dict[str, Callable[[], Segment]] = {
     "encoder_layer_owned": lambda: encoder_layer(1),
     "encoder_layer_public": lambda: encoder_layer("public"),
     "encoder_layer_fewest_rounds": lambda: encoder_layer(1, FEWEST_ROUNDS, 3),
+    "decoder_layer": decoder_layer,
+    "decoder_layer_fewest_rounds": lambda: decoder_layer(FEWEST_ROUNDS),
     "layer_norm": lambda: one("layer_norm", 50, 24, 8 << 24, (4, 16), lambda y: layer_norm(y, NORM, 1e-5)),
 }
 NORM = NormRange(y=4, centred=4, low=-3, high=8, n=4)

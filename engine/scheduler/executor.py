@@ -30,7 +30,7 @@ from engine.graph import Node
 from engine.kernels.interface import Kernels
 from engine.parameters import Parameters
 from engine.party import PartyCall, warm
-from engine.scheduler.frames import frames, largest_frame
+from engine.scheduler.frames import FrameSpec, frames
 from engine.scheduler.link import Link
 from engine.scheduler.mail import Inbox, Outbox
 from engine.scheduler.pieces import PREFETCH_BYTES, PREPARE_BYTES, tape_blocks
@@ -101,13 +101,17 @@ class Executor:
     overlap: bool = True
     ahead: int = PREPARE_BYTES
     _shelf: Shelf = field(init=False, repr=False)
+    _specs: dict[tuple[int, str], tuple[FrameSpec, ...]] = field(default_factory=dict, repr=False)
     _own: dict[tuple[int, int], Bytes] = field(default_factory=dict, repr=False)
     _inbox: Inbox = field(default_factory=Inbox, repr=False)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "evaluate"), repr=False)
     _disk: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "prefetch"), repr=False)
 
     def __post_init__(self) -> None:
-        self.link.allow(largest_frame(self.plan))
+        for sender in (0, 1):
+            for phase in QUEUED:
+                self._specs[sender, phase] = tuple(frames(self.plan, sender, phase == "prepare"))
+        self.link.allow(max((spec.size for specs in self._specs.values() for spec in specs), default=0))
         self._shelf = Shelf(tape_blocks(self.plan, self.party), self._read)
 
     async def prepare(self) -> None:
@@ -119,7 +123,7 @@ class Executor:
                     group.create_task(self._prepare_messages(outbox))
                     group.create_task(self._fill())
                     group.create_task(self._send("prepare", outbox))
-                    group.create_task(self._receive(static=True))
+                    group.create_task(self._receive("prepare"))
                 await self.link.control({"phase": "online"})
                 await self.link.message("word that the other side is prepared")
         except BaseException:
@@ -135,14 +139,14 @@ class Executor:
                     group.create_task(self._prefetch())
                     evaluated = group.create_task(self._evaluate(outbox))
                     group.create_task(self._send("online", outbox))
-                    group.create_task(self._receive(static=False))
+                    group.create_task(self._receive("online"))
         finally:
             self._end_threads()
         return evaluated.result()
 
     def _outbox(self, phase: str) -> Outbox:
-        specs = frames(self.plan, self.party, phase == "prepare")
-        return Outbox(specs, QUEUED[phase], barrier=phase == "online" and not self.overlap)
+        barrier = phase == "online" and not self.overlap
+        return Outbox(self._specs[self.party, phase], QUEUED[phase], barrier)
 
     def _end_threads(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -282,14 +286,14 @@ class Executor:
             with self.timeline.span("send", self.plan.calls[spec.call].call.name, spec.round, spec.size):
                 await self.link.data(phase, spec.round, spec.index, *payload)
 
-    async def _receive(self, static: bool) -> None:
-        for spec in frames(self.plan, 1 - self.party, static):
+    async def _receive(self, phase: str) -> None:
+        for spec in self._specs[1 - self.party, phase]:
             call = self.plan.calls[spec.call]
             what = f"the openings of round {spec.round} ({call.call.name})"
             payload = await self.link.opening(what, spec.round, spec.index, spec.size)
             with self.timeline.span("receive", call.call.name, spec.round, spec.size):
                 self._inbox.put(spec, payload, call.segment.opening_of)
-            if not static:
+            if phase == "online":
                 self.link.rounds.add(spec.round)
 
     # ------------------------------------------------------------------ helpers

@@ -15,7 +15,7 @@ from itertools import groupby
 
 from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
 
-__all__ = ["FrameSpec", "Part", "frames", "largest_frame", "leaving"]
+__all__ = ["FrameSpec", "Part", "frames", "leaving"]
 
 GATHER_BYTES = 1 << 16
 
@@ -103,9 +103,3 @@ def leaving(specs: Iterable[FrameSpec], ready: Container[tuple[int, int]], barri
             return whole - in_round if barrier else whole
         whole, in_round = whole + 1, in_round + 1
     return whole
-
-
-def largest_frame(plan: Plan) -> int:
-    """Bytes of the largest frame in either direction: the limit that a channel is given."""
-    sizes = (f.size for p in (0, 1) for static in (False, True) for f in frames(plan, p, static))
-    return max(sizes, default=0)

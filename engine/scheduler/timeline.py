@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
-__all__ = ["LANES", "Event", "Stretch", "Timeline"]
+__all__ = ["LANES", "Event", "Span", "Stretch", "Timeline"]
 
 LANES = ("prepare", "prefetch", "evaluate", "wait", "send", "receive")
 """What a party does at the same time. One lane is one task: its events follow one another."""
@@ -39,22 +41,13 @@ class Timeline:
     phases: dict[str, tuple[float, float]] = field(default_factory=dict)
     active: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    @contextmanager
-    def span(self, lane: str, what: str, round: int = 0, size: int = 0, gate: str = "") -> Iterator[None]:
-        start = self._begin(lane, what, round)
-        try:
-            yield
-        finally:
-            self._end(Event(lane, what, start, self.clock(), round, size, gate))
+    def span(self, lane: str, what: str, round: int = 0, size: int = 0, gate: str = "") -> Span:
+        """A context: one event, also if it fails."""
+        return Span(self, lane, what, round, size, gate)
 
-    @contextmanager
-    def stretch(self, lane: str, what: str, round: int) -> Iterator[Stretch]:
+    def stretch(self, lane: str, what: str, round: int) -> Stretch:
         """A span that is cut where the work passes from one gate to another: an event for each."""
-        stretch = Stretch(self, lane, what, round, self._begin(lane, what, round))
-        try:
-            yield stretch
-        finally:
-            stretch.close()
+        return Stretch(self, lane, what, round)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -69,38 +62,43 @@ class Timeline:
         """Time that a lane was busy."""
         return sum(e.stop - e.start for e in self.events if e.lane == lane)
 
-    def _begin(self, lane: str, what: str, round: int) -> float:
-        self.active[lane] = what, round
-        return self.clock()
-
-    def _end(self, event: Event) -> None:
-        self.events.append(event)
-        self.active.pop(event.lane, None)
-
 
 @dataclass(slots=True)
-class Stretch:
-    """What `Timeline.stretch` gives: tell it whose work comes next."""
+class Span:
+    """What `Timeline.span` gives."""
 
     timeline: Timeline
     lane: str
     what: str
     round: int
-    start: float
+    size: int = 0
     gate: str = ""
+    start: float = 0.0
+
+    def __enter__(self) -> Self:
+        self.timeline.active[self.lane] = self.what, self.round
+        self.start = self.timeline.clock()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, t: TracebackType | None) -> None:
+        self.cut()
+        self.timeline.active.pop(self.lane, None)
+
+    def cut(self) -> None:
+        """An event up to now."""
+        now = self.timeline.clock()
+        self.timeline.events.append(Event(self.lane, self.what, self.start, now, self.round, self.size, self.gate))
+        self.start = now
+
+
+class Stretch(Span):
+    """What `Timeline.stretch` gives: tell it whose work comes next."""
+
+    __slots__ = ()
 
     def next(self, gate: str) -> None:
         """From now on the work is this gate's."""
         if gate != self.gate:
             if self.gate:
-                self._cut()
+                self.cut()
             self.gate = gate
-
-    def close(self) -> None:
-        self._cut()
-        self.timeline.active.pop(self.lane, None)
-
-    def _cut(self) -> None:
-        now = self.timeline.clock()
-        self.timeline.events.append(Event(self.lane, self.what, self.start, now, self.round, 0, self.gate))
-        self.start = now

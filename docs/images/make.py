@@ -21,10 +21,14 @@ PICTURES = {
 }
 
 PAGES = {
-    "report": "roundelay bench bert-base --runs 1 --transport tcp --network wan-300m-60ms",
+    "report": ("1280,1268", "roundelay bench bert-base --runs 1 --transport tcp --network wan-300m-60ms"),
+    "sweep": (
+        "1280,1408",
+        "roundelay sweep bert-tiny bert-base --network lan-1g,wan-400m-8ms,wan-300m-60ms,wan-100m-80ms "
+        "--tokens 32 --tokens 128 --device simulators/devices/reference.json",
+    ),
 }
-"""Commands whose --report is a picture: the upper part of the page."""
-PAGE_SIZE = "1280,1268"
+"""Commands whose --report is a picture: the upper part of the page, of this size."""
 
 # rich's own format without its frame of window buttons, and without fonts that a viewer would have to fetch.
 # It places characters 12.2 apart: at 20.26 px these fonts are that wide, so that runs of text meet.
@@ -75,9 +79,10 @@ def page_picture(name: str) -> Path:
     path = HERE / f"{name}.png"
     with TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        output(f"{PAGES[name]} --report {page}")
+        size, command = PAGES[name]
+        output(f"{command} --report {page}")
         browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        shot = [f"--window-size={PAGE_SIZE}", f"--user-data-dir={folder}/profile", f"--screenshot={path}"]
+        shot = [f"--window-size={size}", f"--user-data-dir={folder}/profile", f"--screenshot={path}"]
         subprocess.run([*browser, "--virtual-time-budget=3000", *shot, page.as_uri()], check=True)
     return path
 

@@ -1,4 +1,4 @@
-"""`sweep`: predictions over models, networks, lengths and variants, as a table, CSV and a picture."""
+"""`sweep`: predictions over models, networks, lengths and variants, as a table, CSV, a picture and a page."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from rich.table import Table
 
 from engine.cli.calibrate import device_option, find_device
 from engine.cli.common import Output, console, json_option, progress, size, text_errors
+from engine.cli.reporting import writable
 from engine.cli.simulate import many_networks
 from engine.cli.target import OWNERS, target
 from engine.errors import LocalError
+from engine.report.sweep import write_sweep
 from engine.variants import parse
 from simulators.picture import draw
 from simulators.profiles import Network
@@ -37,17 +39,22 @@ __all__ = ["sweep"]
 @device_option
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), help="Write the rows to FILE.csv.")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw them: FILE.svg, .png or .pdf.")
+@click.option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", callback=writable,
+    help="Write table and pictures to FILE.html: one page that needs nothing else.",
+)  # fmt: skip
 @json_option
 @text_errors
 def sweep(
     models: tuple[str, ...], networks: list[Network], lengths: tuple[int, ...], weights: tuple[str, ...],
     variants: tuple[str, ...], overlap: bool, cores: float | None, device: Path | None, table: Path | None,
-    picture: Path | None, as_json: bool,
+    picture: Path | None, report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Predict every MODEL at every length, with all weights and variants asked for, on every network.
 
     \b
     roundelay sweep bert-tiny bert-base --network lan-1g,wan-300m-60ms --tokens 32 --tokens 128 --picture sweep.svg
+    roundelay sweep minilm --tokens 32 --tokens 128 --network lan-1g,wan-400m-8ms --report sweep.html
     roundelay sweep minilm --weights owned --weights public --network wan-100m-80ms --csv rows.csv
 
     MODEL is what `simulate` takes. Nothing runs.
@@ -65,6 +72,9 @@ def sweep(
     _write(table, to_csv(rows).encode())
     _write(picture, None if picture is None else draw(rows, picture.suffix.lstrip(".").lower()))
     data = {"device": machine.name, "overlap": overlap, "rows": [asdict(row) for row in rows]}
+    if report is not None:
+        write_sweep(data, report)
+        console.print(f"written to {report}", highlight=False)
     Output(as_json).result(data, _table(rows))
 
 

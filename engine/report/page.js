@@ -1,32 +1,6 @@
-// The page: totals, what bounds the run, and the choice of run, view and theme. All numbers come from the embedded JSON.
+// The page of a run: totals, what bounds it, and the choice of run and view. All numbers come from the embedded JSON.
 
-const RESULT = JSON.parse(document.getElementById("result").textContent);
 const DATA = JSON.parse(document.getElementById("data").textContent);
-
-function byId(id) { return document.getElementById(id); }
-
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== "") node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function bytes(value) {
-  for (const unit of ["B", "kB", "MB", "GB"]) {
-    if (value < 1000 || unit === "GB") return `${unit === "B" ? value : value.toFixed(unit === "GB" ? 2 : 1)} ${unit}`;
-    value /= 1000;
-  }
-}
-
-function count(value) { return value < 1e6 ? value.toLocaleString("en") : `${(value / 1e6).toFixed(value < 1e7 ? 2 : 1)} M`; }
-
-function exactSeconds(value) {
-  if (value >= 100) return value.toFixed(1) + " s";
-  if (value >= 1) return value.toFixed(2) + " s";
-  if (value >= 1e-3) return (value * 1e3).toFixed(value < 0.01 ? 2 : 1) + " ms";
-  return (value * 1e6).toFixed(0) + " \u00b5s";
-}
 
 /** A tile: [heading, big [name, value, show], lines of the same]. Names become ids; the exact value is kept beside. */
 function tile(heading, big, lines) {
@@ -165,14 +139,9 @@ const GLOSSARY = {
   "Blocks": "Where a run has more events than a page should hold, neighbours are gathered into one block whose colour is as strong as it is busy; --trace keeps every event.",
 };
 
-function choose(theme) {
-  document.documentElement.dataset.theme = theme;
-  byId("theme").textContent = theme === "dark" ? "\u263c" : "\u263e";
-}
-
 function main() {
-  const dark = window.matchMedia && matchMedia("(prefers-color-scheme: dark)").matches;
-  choose(dark ? "dark" : "light");
+  const redraw = () => { timeline.draw(); rounds.draw(); };
+  themed(redraw);
   byId("kicker").textContent = DATA.simulated ? "Roundelay: a simulation, nothing ran" : "Roundelay: a recorded run";
   byId("what").textContent = DATA.what;
   byId("facts").append(...Object.entries(DATA.facts).map(([name, value]) => el("li", {}, el("b", {}, name), value)));
@@ -183,8 +152,6 @@ function main() {
   roundTip.hidden = true;
   byId("rounds").parentElement.append(roundTip);
   const rounds = new Rounds(byId("rounds"), roundTip, timeline), table = new CostTable(byId("costs"), DATA.names);
-  const redraw = () => { timeline.draw(); rounds.draw(); };
-  byId("theme").addEventListener("click", () => { choose(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); redraw(); });
   for (const [id, act] of [["in", () => timeline.zoom(0.6)], ["out", () => timeline.zoom(1 / 0.6)], ["all", () => timeline.all()], ["online", () => timeline.online()]]) {
     byId("zoom-" + id).addEventListener("click", act);
   }

@@ -13,21 +13,25 @@ from engine.files import whole_file
 from engine.report.data import page_data
 from engine.report.recording import Recording
 
-__all__ = ["render", "write_page"]
+__all__ = ["embedded", "render", "scripts", "write_page"]
 
 
 def render(recording: Recording) -> str:
     """The page as text. The command's result is in it as `<script type="application/json" id="result">`."""
     here = files(__package__)
-    parts = {name: (here / name).read_text() for name in ("page.css", "page.js", "table.js", "timeline.js")}
     return Template((here / "page.html").read_text()).substitute(
-        title=html.escape(recording.title), style=parts["page.css"],
-        script="\n".join(parts[name] for name in ("timeline.js", "table.js", "page.js")),
-        result=_embedded(dict(recording.result)), data=_embedded(page_data(recording)),
+        title=html.escape(recording.title), style=(here / "page.css").read_text(),
+        script=scripts("timeline.js", "table.js", "page.js"),
+        result=embedded(dict(recording.result)), data=embedded(page_data(recording)),
     )  # fmt: skip
 
 
-def _embedded(data: dict[str, Any]) -> str:
+def scripts(*names: str) -> str:
+    """Those of a page, after what all pages have in common."""
+    return "\n".join((files(__package__) / name).read_text() for name in ("common.js", *names))
+
+
+def embedded(data: dict[str, Any]) -> str:
     """JSON that cannot end the element that it stands in."""
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 

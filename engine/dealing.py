@@ -228,19 +228,19 @@ class DealerClient:
             raise PeerError("the dealer sent no model key") from None
 
     async def deal(self, public: PublicModel, plan: Plan, key: str, lengths: Sequence[int], home: Home) -> bytes:
-        """Have one run dealt and keep P1's tape (owner only). Returns the tape id."""
+        """Have one run dealt and fetch P1's tape (owner only). Returns the tape id."""
         fields = {"model": public.to_json(), "key": key, "lengths": list(lengths)}
         await self.link.control(request("dealer", "deal", **fields))
         reply = await settled(self.link, "tapes from the dealer")
         tape_id = tape_id_of(reply.get("tape"))
-        await self._receive(reply, home.tape(tape_id, 1), file_bytes(plan.tape_bytes[1]))
+        await self._receive(reply, home.fetched(tape_id, 1), file_bytes(plan.tape_bytes[1]))
         return tape_id
 
     async def fetch(self, tape_id: bytes, plan: Plan, home: Home) -> None:
         """P0's tape of a run (client only)."""
         await self.link.control(request("dealer", "tape", tape=tape_id.hex()))
         reply = await self.link.message("a tape from the dealer")
-        await self._receive(reply, home.tape(tape_id, 0), file_bytes(plan.tape_bytes[0]))
+        await self._receive(reply, home.fetched(tape_id, 0), file_bytes(plan.tape_bytes[0]))
 
     async def _receive(self, reply: dict[str, Any], path: Path, size: int) -> None:
         if reply.get("size") != size:

@@ -3,7 +3,8 @@
 HOME/identity/           the Curve25519 key pair
 HOME/ledger.sqlite       spent tapes and model keys
 HOME/models/DIGEST/      a client's pairing: public.json, tokenizer.json, pairing.json, hats/NAME.npy
-HOME/tapes/ID.p0, .p1    tapes that are not spent yet
+HOME/tapes/ID.p0, .p1    tapes that were brought by hand and are not spent yet
+HOME/fetched/            tapes that a dealer's service is sending for a run; gone once they are open
 HOME/keys/ID.json        model keys that a dealer wrote to files; an owner's ledger takes them in when they are needed
 HOME/waiting/CLIENT/     a dealer's: tapes that its service has dealt and the client has not fetched yet
 """
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +28,9 @@ from engine.transport import identity
 from engine.transport.identity import Identity
 
 __all__ = ["Home", "default_home"]
+
+STALE_SECONDS = 24 * 3600
+"""Without a byte more: longer than any tape takes to come."""
 
 
 def default_home() -> Path:
@@ -68,6 +74,20 @@ class Home:
 
     def tape(self, tape_id: bytes, party: int) -> Path:
         return self.tapes / f"{tape_id.hex()}.p{party}"
+
+    def fetched(self, tape_id: bytes, party: int) -> Path:
+        """Where a tape from a dealer's service lies until it is opened."""
+        return self._fetched / f"{tape_id.hex()}.p{party}"
+
+    @cached_property
+    def _fetched(self) -> Path:
+        """Without what processes that died left there: nothing is fetched for as long as a day."""
+        folder = private_folder(self.path / "fetched")
+        for path in folder.iterdir():
+            with suppress(FileNotFoundError):  # another process looks too
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+        return folder
 
     def waiting(self, client: str) -> Path:
         """Where a dealer keeps what a client has not fetched."""

@@ -23,7 +23,7 @@ from engine.ledger import ModelKey
 from engine.models.compiled import CompiledModel
 from engine.pairing import send_pairing
 from engine.parameters import PartyParameters
-from engine.run import Finished, Settings, Watch, open_tape, run_plan, unwatched
+from engine.run import Finished, Settings, Watch, open_fetched, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.pieces import PREPARE_BYTES
 from engine.scheduler.plan import Plan
@@ -152,7 +152,7 @@ class OwnerService:
         named = [tape_id_of(name) for name in (offered if isinstance(offered, list) else [])]
         tape_id = next((t for t in named if t in held), None)
         if tape_id is None:
-            tape_id = await self._deal(message, plan, key, lengths)
+            return await self._dealt(message, plan, key, lengths)
         self._taken.add(tape_id)
         try:
             return await open_tape(self.home, tape_id, 1, bound)
@@ -160,7 +160,8 @@ class OwnerService:
             self._taken.discard(tape_id)
             raise
 
-    async def _deal(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> bytes:
+    async def _dealt(self, message: dict[str, Any], plan: Plan, key: str, lengths: Sequence[int]) -> TapeReader:
+        """A tape that is dealt for this run alone."""
         offered = message.get("tapes")
         if offered and message.get("dealer") is not True:
             raise TapeError(f"none of the client's {_some(offered)} for this run is here unspent: deal a new pair")
@@ -169,7 +170,8 @@ class OwnerService:
                 "the model owner takes its tapes from files, and the client has none for this run: deal a pair"
             )
         async with self.dealer() as dealer:
-            return await dealer.deal(self.model.public, plan, key, lengths, self.home)
+            tape_id = await dealer.deal(self.model.public, plan, key, lengths, self.home)
+            return await open_fetched(self.home, tape_id, 1, binding(plan, key))
 
 
 async def _accepted(streams: Multiplexer) -> StreamChannel | None:

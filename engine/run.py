@@ -26,7 +26,7 @@ from engine.scheduler.plan import Plan
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader, TapeReader
 
-__all__ = ["Finished", "Progress", "Settings", "Watch", "open_tape", "run_plan", "unwatched"]
+__all__ = ["Finished", "Progress", "Settings", "Watch", "open_fetched", "open_tape", "run_plan", "unwatched"]
 
 log = logging.getLogger(__name__)
 Bytes = NDArray[np.uint8]
@@ -63,11 +63,25 @@ class Finished:
 
 
 async def open_tape(home: Home, tape_id: bytes, party: int, bound: bytes) -> TapeReader:
-    """Verify a tape, every byte of it. A spent one is an error even if its file is still there. Raises TapeError."""
+    """Verify a tape that lies at home, every byte of it. A spent one is an error even if its file is still there.
+    Raises TapeError."""
+    return await _opened(home, home.tape(tape_id, party), tape_id, party, bound)
+
+
+async def open_fetched(home: Home, tape_id: bytes, party: int, bound: bytes) -> TapeReader:
+    """The same for a tape that a dealer's service has sent. It is for one run: its file goes now, so that a run that
+    never begins leaves nothing behind; what is open is read on."""
+    path = home.fetched(tape_id, party)
+    try:
+        return await _opened(home, path, tape_id, party, bound)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+async def _opened(home: Home, path: Path, tape_id: bytes, party: int, bound: bytes) -> TapeReader:
     name = tape_id.hex()[:12]
     if home.ledger.spent(tape_id, party):
         raise TapeError(f"tape {name} was spent already: deal a new one")
-    path = home.tape(tape_id, party)
     if not path.exists():
         raise TapeError(
             f"this side has no tape {name}: both tapes of a pair are needed, bring it here or deal a new pair"

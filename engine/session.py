@@ -29,7 +29,7 @@ from engine.models.text import Tokenizer
 from engine.pairing import Pairing, find_pairing, receive_pairing
 from engine.parameters import PartyParameters
 from engine.result import RunResult
-from engine.run import Finished, Progress, Settings, Watch, open_tape, run_plan, unwatched
+from engine.run import Finished, Progress, Settings, Watch, open_fetched, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
 from engine.service import farewell, settled
@@ -157,16 +157,17 @@ class ClientSession:
         reply = await settled(self.link, "the owner's handshake")
         compare(mine, reply, ["model", "key", "plan"])
         tape_id = tape_id_of(reply.get("tape"))
-        if tape_id not in held:
-            await self._fetch(tape_id, plan)
-        return await open_tape(self.home, tape_id, 0, bound), tape_id not in held
+        if tape_id in held:
+            return await open_tape(self.home, tape_id, 0, bound), False
+        return await self._fetched(tape_id, plan, bound), True
 
-    async def _fetch(self, tape_id: bytes, plan: Plan) -> None:
+    async def _fetched(self, tape_id: bytes, plan: Plan, bound: bytes) -> TapeReader:
         if self.dealer is None:
             raise PeerError("the owner names a tape that this side does not hold")
         log.info("fetching tape %s from the dealer", tape_id.hex()[:12])
         async with self.dealer() as dealer:
             await dealer.fetch(tape_id, plan, self.home)
+            return await open_fetched(self.home, tape_id, 0, bound)
 
     async def _report(self, done: Finished) -> dict[str, Any]:
         """The owner's figures. The outputs are here already: an owner that vanishes now does not take them away."""

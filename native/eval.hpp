@@ -9,10 +9,8 @@ namespace {
 class Evaluator {
 public:
     explicit Evaluator(const EvalJob& job)
-        : job_(job), plan_(job), places_(plan_.points.size()), bit_stride_(16 * (most_blocks() + 2)), nodes_(most_leaves()),
-          bits_(W * bit_stride_ + spare()), before_(plan_.whole ? plan_.whole_leaves() * W : 0) {
-        for (const TableSum& sum : plan_.sums) repeated_ = sum.size / 8 + 1 > repeated_ ? sum.size / 8 + 1 : repeated_;
-    }
+        : job_(job), plan_(job), places_(plan_.points.size()), nodes_(most_leaves()), blocks_(most_leaves() * G),
+          before_(places_.empty() ? 0 : most_leaves() * W) {}
 
     void group(const HashPair& keys, std::size_t at, std::size_t count) {
         const Columns here{job_.root + 2 * at, {job_.cw.data + 2 * at, job_.cw.stride, job_.cw.count}, job_.leaf + 2 * at,
@@ -28,14 +26,11 @@ private:
     const EvalJob& job_;
     const Plan plan_;
     Array<Place> places_;
-    std::size_t bit_stride_;
     Nodes nodes_;
-    Array<u8> bits_;      // [instance][leaf block]
-    Array<u64> before_;   // [leaf][instance], for a whole tree
-    V first_[G];          // the first leaf's blocks
+    Array<V> blocks_;    // [leaf][group]
+    Array<u64> before_;  // [leaf][instance], as in a place
     Rows rows_;
     std::size_t at_ = 0, count_ = 0;
-    u64 repeated_ = 0;  // bytes at the start of a whole tree that follow it once more, so that no table wraps
 
     u64 most_leaves() const {
         if (plan_.whole) return plan_.whole_leaves();
@@ -43,13 +38,6 @@ private:
         for (const Window& window : plan_.windows) most = window.leaves() > most ? window.leaves() : most;
         return most;
     }
-    std::size_t spare() const {  // bytes that sums may read past the last row
-        u64 most = 0;
-        for (const TableSum& sum : plan_.sums) most = Rows::bytes_read(sum.size) > most ? Rows::bytes_read(sum.size) : most;
-        return most;
-    }
-    u64 most_blocks() const { return plan_.whole ? 2 * plan_.whole_leaves() + 1 : most_leaves(); }
-
     void run(const HashPair& keys, Columns c) {
         const Trunk trunk(keys, c, job_.party);
         if (plan_.whole) whole(keys, c, trunk);
@@ -73,7 +61,7 @@ private:
     void parts(const HashPair& keys, Columns c, const Trunk& trunk) {
         u64 point[W], index[W];
         for (std::size_t k = 0; k < places_.size(); ++k) {
-            if (plan_.begins(plan_.points[k].offset)) continue;
+            if (plan_.holds(plan_.points[k].offset)) continue;
             points(c.x_hat, plan_.points[k].offset, point);
             leaves_of(point, index);
             if (plan_.points[k].ordered) walk<true>(keys, c, trunk, index, places_[k]);
@@ -87,14 +75,12 @@ private:
             expand(keys, c, trunk, index, window.leaves(), nodes_, before);
             c.ahead = 0;
             leaf_blocks(keys, c, window.leaves());
-            for (std::size_t k = 0; k < places_.size(); ++k)
-                if (plan_.points[k].offset == window.back) take_first(places_[k], before);
+            place_points(window, index, point, before);
             const TableSum* taken = nullptr;  // whose rows are there
             for (const TableSum* sum : window.sums) {
-                const u64 ahead = (window.back - sum->back) & plan_.modulus;
                 if (!taken || taken->back != sum->back || taken->size < sum->size) {
-                    for (int i = 0; i < W; ++i) index[i] = (point[i] & 127) + ahead;
-                    rows_.take(bits_.data(), bit_stride_, index, sum->size);
+                    lead(point, (window.back - sum->back) & plan_.modulus, index);
+                    rows_.take(blocks_.data(), window.leaves(), index, sum->size);
                     taken = sum;
                 }
                 emit(*sum);
@@ -102,9 +88,31 @@ private:
         }
     }
 
+    // Where in the blocks of a window a point lies that is `ahead` of its first one.
+    static void lead(const u64* first, u64 ahead, u64* out) {
+        for (int i = 0; i < W; ++i) out[i] = (first[i] & 127) + ahead;
+    }
+
+    // The places of all points in a window that begins at `first`, in the leaf `start`.
+    void place_points(const Window& window, const u64* start, const u64* first, const V (&before)[G]) {
+        bool summed = false;
+        for (std::size_t k = 0; k < places_.size(); ++k) {
+            if (!window.holds(plan_.points[k].offset, plan_.modulus)) continue;
+            if (plan_.points[k].offset == window.back) {
+                take_first(places_[k], before);
+                continue;
+            }
+            if (!summed) sum_controls(window.leaves(), before);
+            summed = true;
+            u64 at[W];
+            lead(first, (window.back - plan_.points[k].offset) & plan_.modulus, at);
+            find_leaf(start, at, places_[k]);
+        }
+    }
+
     void take_first(Place& place, const V (&before)[G]) const {
         for (int g = 0; g < G; ++g) {
-            place.block[g] = first_[g];
+            place.block[g] = blocks_[std::size_t(g)];
             place.before[g] = before[g];
         }
     }
@@ -115,47 +123,43 @@ private:
         V before[G];
         u64 point[W];
         expand(keys, c, trunk, zeros, leaves, nodes_, before);
-        if (!places_.empty()) sum_controls(leaves);
+        if (!places_.empty()) sum_controls(leaves, before);
         leaf_blocks(keys, c, leaves);
         for (std::size_t k = 0; k < places_.size(); ++k) {
             points(c.x_hat, plan_.points[k].offset, point);
-            find_leaf(point, places_[k]);
+            find_leaf(zeros, point, places_[k]);
         }
-        if (plan_.sums.empty()) return;
-        for (int i = 0; i < W; ++i) repeat(bits_.data() + std::size_t(i) * bit_stride_);
+        if (job_.m < LEAF_BITS && !plan_.sums.empty()) repeat(reinterpret_cast<u64*>(blocks_.data()));
         for (const TableSum& sum : plan_.sums) {
             points(c.x_hat, sum.back, point);
-            rows_.take(bits_.data(), bit_stride_, point, sum.size);
+            rows_.take(blocks_.data(), leaves, point, sum.size);
             emit(sum);
         }
     }
 
-    void find_leaf(const u64* point, Place& place) const {
-        u8 *block = reinterpret_cast<u8*>(place.block), *before = reinterpret_cast<u8*>(place.before);
+    // The leaf of the bit `at` of the blocks, the first of which is that of the leaf `start`. Past the last leaf of the tree comes its
+    // first, before which there is nothing: the parity of all control bits is the root's.
+    void find_leaf(const u64* start, const u64* at, Place& place) const {
+        u64 *block = reinterpret_cast<u64*>(place.block), *before = reinterpret_cast<u64*>(place.before);
+        for (std::size_t i = 0; i < std::size_t(W); ++i) {
+            const u64 q = at[i] >> LEAF_BITS;
+            std::memcpy(block + 2 * i, reinterpret_cast<const u64*>(blocks_.data()) + 2 * (q * W + i), 16);
+            before[2 * i] = before_[q * W + i] ^ (u64(job_.party) & (start[i] + q) >> plan_.levels);
+        }
+    }
+
+    // A domain of less than a block, again and again until the block is full.
+    void repeat(u64* words) const {
         for (int i = 0; i < W; ++i) {
-            const u64 q = point[i] >> LEAF_BITS;
-            std::memcpy(block + 16 * i, bits_.data() + std::size_t(i) * bit_stride_ + 16 * q, 16);
-            std::memcpy(before + 16 * i, before_.data() + q * W + u64(i), 8);
+            u64 word = words[2 * i] & low_bits(1 << job_.m);
+            for (int have = 1 << job_.m; have < 64; have *= 2) word |= word << have;
+            words[2 * i] = words[2 * i + 1] = word;
         }
     }
 
-    void repeat(u8* bits) const {
-        const u64 bytes = 16 * plan_.whole_leaves();
-        if (job_.m >= LEAF_BITS) {
-            std::memcpy(bits + bytes, bits, repeated_ < bytes ? repeated_ : bytes);
-            return;
-        }
-        u64 word;
-        std::memcpy(&word, bits, 8);
-        word &= low_bits(1 << job_.m);
-        for (int have = 1 << job_.m; have < 64; have *= 2) word |= word << have;
-        std::memcpy(bits, &word, 8);
-        std::memcpy(bits + 8, &word, 8);
-    }
-
-    void sum_controls(u64 leaves) {
+    void sum_controls(u64 leaves, const V (&before)[G]) {
         V sum[G];
-        for (int g = 0; g < G; ++g) sum[g] = Isa::zero();
+        for (int g = 0; g < G; ++g) sum[g] = before[g];
         for (u64 q = 0; q < leaves; ++q)
             for (int g = 0; g < G; ++g) {
                 Isa::store_low(before_.data() + q * W + B * g, sum[g]);
@@ -164,15 +168,9 @@ private:
     }
 
     void leaf_blocks(const HashPair& keys, const Columns& c, u64 leaves) {
-        V v[G], cw[G];
+        V cw[G];
         load_group(c.leaf, cw);
-        for (u64 q = leaves; q-- > 0;) {
-            V s[G];
-            for (int g = 0; g < G; ++g) s[g] = nodes_.now[q * G + g];
-            stepped(keys.leaf, s, cw, v);
-            for (int g = 0; g < G; ++g) Isa::scatter(bits_.data() + B * g * bit_stride_ + 16 * q, std::ptrdiff_t(bit_stride_), v[g]);
-        }
-        for (int g = 0; g < G; ++g) first_[g] = v[g];
+        for (u64 q = 0; q < leaves; ++q) stepped(keys.leaf, nodes_.now.data() + q * G, cw, blocks_.data() + q * G);
     }
 
     void emit(const TableSum& sum) const {

@@ -9,13 +9,15 @@ namespace {
 
 constexpr std::size_t PANEL_DEPTH = 768;  // a packed panel, and much of the rows of b that it comes from, stay in the second-level cache
 
-// Where a tile's results go: out = (out if `add`, else 0) + tile mod 2^w; `last` columns of the last vector exist.
+// Where a tile's results go: out = (out if `add`, else 0) + tile mod 2^w; `last` columns of the last vector exist. `ahead`: entries of
+// the panel from here to those to prefetch, 0 for none.
 struct TileOut {
     u64* out;
     std::size_t row;
     int last;
     bool add;
     u64 mask;
+    std::size_t ahead;
 };
 
 // rows of a times a panel [depth][vectors] of b, whose rows are `pitch` entries apart.
@@ -25,6 +27,8 @@ void tile_product(const u64* a, std::size_t row, const Entry* panel, std::size_t
     for (std::size_t k = 0; k < depth; ++k) {
         Lane b[vectors];
         for (int v = 0; v < vectors; ++v) b[v] = load_lane(panel + k * pitch + v * LANES);
+        if (to.ahead)
+            for (int v = 0; v < vectors; ++v) __builtin_prefetch(panel + k * pitch + to.ahead + v * LANES, 0, 2);
         for (int r = 0; r < R; ++r)
             for (int v = 0; v < vectors; ++v) sum[r][v].add(a + std::size_t(r) * row + k, b[v]);
     }
@@ -52,7 +56,7 @@ void panel_product(std::size_t width, const u64* a, const Entry* panel, std::siz
     if constexpr (vectors > 1)
         if (width < vectors) return panel_product<Multiply, Entry, vectors - 1>(width, a, panel, pitch, depth, to, s);
     constexpr std::size_t R = Multiply::tile_rows;
-    for (std::size_t i = 0; i < s.m; i += R, a += R * s.k, to.out += R * s.n)
+    for (std::size_t i = 0; i < s.m; i += R, a += R * s.k, to.out += R * s.n, to.ahead = 0)
         tile_rows<int(R), vectors, Multiply>(s.m - i < R ? s.m - i : R, a, s.k, panel, pitch, depth, to);
 }
 
@@ -66,12 +70,14 @@ void pack_panel(const Entry* b, std::size_t row, std::size_t depth, std::size_t 
 }
 
 // The columns are cut into panels of nearly equal numbers of vectors, which are packed where enough rows of a use them. Else b is read
-// where it lies, a few rows at a time, so that it streams; only a vector that its columns do not fill is packed.
+// where it lies, a few rows at a time, so that it streams: as many as lie beside one another in the first-level cache, words with the
+// next ones asked for. Only a vector that its columns do not fill is packed.
 template <class Multiply, class Entry>
 void product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape& s) {
-    constexpr std::size_t widest = TILE_VECTORS, few_rows = sizeof(Entry) == sizeof(u64) ? 32 : 16;
+    constexpr bool wide = sizeof(Entry) == sizeof(u64);
+    constexpr std::size_t widest = TILE_VECTORS, few_rows = wide ? 32 : 16;
     const bool thin = s.m <= few_rows;
-    const std::size_t at_once = thin ? 16 : PANEL_DEPTH;
+    const std::size_t at_once = thin ? (wide ? 16 : 32) : PANEL_DEPTH;
     Array<u64> packed(at_once * widest * LANES);
     const std::size_t vectors = (s.n + LANES - 1) / LANES, in_place = thin ? s.n / LANES : 0;
     const std::size_t panels = ((thin ? in_place : vectors) + widest - 1) / widest;
@@ -79,7 +85,7 @@ void product(const u64* a, const Entry* b, u64 mask, u64* out, const MatmulShape
         const std::size_t depth = s.k - k < at_once ? s.k - k : at_once;
         const auto panel = [&](std::size_t first, std::size_t stop, bool pack) {
             const std::size_t j = first * LANES, width = stop - first, columns = s.n - j < width * LANES ? s.n - j : width * LANES;
-            const TileOut to{out + j, s.n, int(columns - (width - 1) * LANES), k > 0, mask};
+            const TileOut to{out + j, s.n, int(columns - (width - 1) * LANES), k > 0, mask, thin && wide ? at_once * s.n : 0};
             const Entry* from = b + k * s.n + j;
             if (!pack) return panel_product<Multiply>(width, a + k, from, s.n, depth, to, s);
             pack_panel(from, s.n, depth, columns, width, packed.data());

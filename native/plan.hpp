@@ -8,11 +8,12 @@ namespace {
 
 constexpr int LEAF_BITS = 7;
 
-// Consecutive points x_hat - back, ... of which lookups read parts.
+// Consecutive points x_hat - back, ... of which lookups read parts, and in whose leaves thresholds may lie.
 struct Window {
     u64 back, size;
     Array<const TableSum*> sums;
     u64 leaves() const { return (size + 126) / 128 + 1; }
+    bool holds(u64 offset, u64 modulus) const { return ((back - offset) & modulus) < size; }
 };
 
 inline u64 tree_cost(int levels, u64 leaves) {  // AES calls below the trunk
@@ -45,9 +46,13 @@ struct Plan {
         for (const HalfLine& q : job.questions.half_lines) half_lines.push_back(point(q.e, true));
         for (const Equal& q : job.questions.equals) equals.push_back(point(q.value, false));
         sums.reserve(job.questions.lookups.size());
-        for (const Lookup& q : job.questions.lookups) place(sums.emplace_back(q, modulus));
+        for (const Lookup& q : job.questions.lookups) {
+            const TableSum& sum = sums.emplace_back(q, modulus);
+            if (Window* window = joined({sum.back, sum.size, {}})) window->sums.push_back(&sum);
+            else windows.push_back({sum.back, sum.size, {&sum}});
+        }
         u64 cost = 0;
-        for (const Point& p : points) cost += begins(p.offset) ? 0 : tree_cost(levels, 1);
+        for (const Point& p : points) cost += joined({p.offset, 1, {}}) ? 0 : tree_cost(levels, 1);
         bool wraps = false;
         for (const Window& window : windows) {
             wraps = wraps || (levels < 60 && window.leaves() >= (u64(1) << levels));
@@ -57,10 +62,10 @@ struct Plan {
     }
     u64 whole_leaves() const { return u64(1) << levels; }
 
-    // Whether a window begins at a point, whose leaf is then visited in any case: the usual end of a table.
-    bool begins(u64 offset) const {
+    // Whether a point lies in a window, so that its leaf is visited in any case: at the end of a table, or in it.
+    bool holds(u64 offset) const {
         for (const Window& window : windows)
-            if (window.back == offset) return true;
+            if (window.holds(offset, modulus)) return true;
         return false;
     }
 
@@ -75,22 +80,21 @@ private:
         return points.size() - 1;
     }
 
-    // Into a window that it overlaps or nearly so, where one expansion costs less than two.
-    void place(const TableSum& sum) {
+    // The window that takes in another which it overlaps or nearly so, where one expansion costs less than two.
+    Window* joined(const Window& other) {
         for (Window& window : windows) {
-            const u64 after = (window.back - sum.back) & modulus, ahead = (sum.back - window.back) & modulus;
-            Window joined = window;
-            if (after <= ahead) joined.size = after + sum.size > window.size ? after + sum.size : window.size;
-            else joined = {sum.back, ahead + window.size > sum.size ? ahead + window.size : sum.size, window.sums};
-            const Window alone{sum.back, sum.size, {}};
-            if (joined.size <= modulus &&
-                tree_cost(levels, joined.leaves()) <= tree_cost(levels, window.leaves()) + tree_cost(levels, alone.leaves())) {
-                joined.sums.push_back(&sum);
-                window = joined;
-                return;
-            }
+            const u64 after = (window.back - other.back) & modulus, ahead = (other.back - window.back) & modulus;
+            const u64 back = after <= ahead ? window.back : other.back;
+            const u64 size = after <= ahead ? (after + other.size > window.size ? after + other.size : window.size)
+                                            : (ahead + window.size > other.size ? ahead + window.size : other.size);
+            const Window both{back, size, {}};
+            if (size > modulus || tree_cost(levels, both.leaves()) > tree_cost(levels, window.leaves()) + tree_cost(levels, other.leaves()))
+                continue;
+            window.back = back;
+            window.size = size;
+            return &window;
         }
-        windows.push_back({sum.back, sum.size, {&sum}});
+        return nullptr;
     }
 };
 

@@ -9,51 +9,81 @@ namespace {
 
 static_assert(W == 32, "two vectors of 16 instances");
 
-// The bits from `from[i]` on of each instance, as vectors of 32 bits of 16 instances.
+// Consecutive bits of each instance, as vectors of 32 bits of 16 instances: instance 4 j + k in element 4 k + j, where transposed
+// vectors of blocks have it.
 class Rows {
 public:
-    void take(const u8* bits, std::size_t stride, const u64* from, u64 size) {
-        const u64 chunks = words_for(size) / 4 + 1;
-        words_.resize(2 * 4 * chunks);
-        const u8* row[W];
-        for (int i = 0; i < W; ++i) row[i] = bits + std::size_t(i) * stride + from[i] / 8;
-        for (u64 c = 0; c < chunks; ++c)
-            for (int half = 0; half < 2; ++half) chunk(row + 16 * half, 16 * c, words_.data() + 8 * c + half);
-        for (int half = 0; half < 2; ++half) shift_[half] = low_halves(from + 16 * half);
+    // `size` bits from `from[i]` on in the blocks [leaf][instance] of `leaves` leaves; past the last comes the first.
+    void take(const V* blocks, u64 leaves, const u64* from, u64 size) {
+        const u64 words = words_for(size), chunks = words / 4 + 2;
+        words_.resize(2 * words);
+        raw_.resize(4 * chunks);
+        u64 leads = 0;
+        for (int i = 0; i < W; ++i) leads |= from[i] >> 7;
+        for (int half = 0; half < 2; ++half) {
+            for (u64 c = 0; c < chunks; ++c) {
+                V v[4];
+                if (leads) gather(blocks, leaves, from, 16 * half, c, v);
+                else
+                    for (int j = 0; j < 4; ++j) v[j] = blocks[wrapped(c, leaves) * G + u64(4 * half + j)];
+                transpose(v, raw_.data() + 4 * c);
+            }
+            turn(from + 16 * half, words, words_.data() + half);
+        }
     }
     static u64 words_for(u64 size) { return (size + 31) / 32; }
-    static u64 bytes_read(u64 size) { return 16 * (words_for(size) / 4 + 1); }
 
-    // Bits 32 d to 32 d + 31 after `from`.
-    V word(int half, u64 d) const {
-        const V low = words_[2 * d + u64(half)], high = words_[2 * d + 2 + u64(half)];
-        return _mm512_or_si512(_mm512_srlv_epi32(low, shift_[half]), _mm512_sllv_epi32(high, _mm512_sub_epi32(_mm512_set1_epi32(32), shift_[half])));
-    }
+    V word(int half, u64 d) const { return words_[2 * d + u64(half)]; }  // bits 32 d to 32 d + 31
+
+    // Between the order of instances and that of elements, which is its own inverse.
+    static V reorder(V v) { return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), v); }
 
 private:
     Array<V> words_;  // [32 bits][half of the instances]
-    V shift_[2];
+    Array<V> raw_;    // of one half, from the first bit of a block on
 
-    static V low_halves(const u64* from) {  // their last three bits
-        const V a = _mm512_and_si512(Isa::load(from), _mm512_set1_epi64(7)), b = _mm512_and_si512(Isa::load(from + 8), _mm512_set1_epi64(7));
-        return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(a)), _mm512_cvtepi64_epi32(b), 1);
+    static u64 wrapped(u64 q, u64 leaves) {
+        while (q >= leaves) q -= leaves;
+        return q;
     }
-    // 16 bytes of 16 rows, transposed to four vectors: to[0], to[2], to[4], to[6].
-    static void chunk(const u8* const* row, u64 at, V* to) {
-        V v[4];
-        for (int p = 0; p < 4; ++p) {
-            const auto part = [&](int k) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[4 * k + p] + at)); };
-            v[p] = _mm512_castsi128_si512(part(0));
-            v[p] = _mm512_inserti32x4(v[p], part(1), 1);
-            v[p] = _mm512_inserti32x4(v[p], part(2), 2);
-            v[p] = _mm512_inserti32x4(v[p], part(3), 3);
+    static void gather(const V* blocks, u64 leaves, const u64* from, int first, u64 c, V (&v)[4]) {
+        for (int j = 0; j < 4; ++j) {
+            const auto part = [&](int k) {
+                const u64 i = u64(first + 4 * j + k);
+                return _mm_load_si128(reinterpret_cast<const __m128i*>(blocks) + wrapped((from[i] >> 7) + c, leaves) * W + i);
+            };
+            v[j] = _mm512_castsi128_si512(part(0));
+            v[j] = _mm512_inserti32x4(v[j], part(1), 1);
+            v[j] = _mm512_inserti32x4(v[j], part(2), 2);
+            v[j] = _mm512_inserti32x4(v[j], part(3), 3);
         }
+    }
+    static void transpose(const V (&v)[4], V* to) {
         const V a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
         const V c = _mm512_unpackhi_epi32(v[0], v[1]), d = _mm512_unpackhi_epi32(v[2], v[3]);
         to[0] = _mm512_unpacklo_epi64(a, b);
-        to[2] = _mm512_unpackhi_epi64(a, b);
-        to[4] = _mm512_unpacklo_epi64(c, d);
-        to[6] = _mm512_unpackhi_epi64(c, d);
+        to[1] = _mm512_unpackhi_epi64(a, b);
+        to[2] = _mm512_unpacklo_epi64(c, d);
+        to[3] = _mm512_unpackhi_epi64(c, d);
+    }
+    static V low_halves(const u64* words) {
+        return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(Isa::load(words))), _mm512_cvtepi64_epi32(Isa::load(words + 8)), 1);
+    }
+    // From bit from[i] mod 128 on: by 64, by 32, by less.
+    void turn(const u64* from, u64 words, V* out) const {
+        const V place = reorder(low_halves(from));
+        const __mmask16 odd = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32)), high = _mm512_test_epi32_mask(place, _mm512_set1_epi32(64));
+        const V right = _mm512_and_si512(place, _mm512_set1_epi32(31)), left = _mm512_sub_epi32(_mm512_set1_epi32(32), right);
+        const V* raw = raw_.data();
+        const auto moved = [&](u64 d) { return _mm512_mask_mov_epi32(raw[d], odd, raw[d + 1]); };
+        V second = moved(1), third = moved(2), now = _mm512_mask_mov_epi32(moved(0), high, third);
+        for (u64 d = 0; d < words; ++d) {
+            const V fourth = moved(d + 3), next = _mm512_mask_mov_epi32(second, high, fourth);
+            out[2 * d] = _mm512_or_si512(_mm512_srlv_epi32(now, right), _mm512_sllv_epi32(next, left));
+            now = next;
+            second = third;
+            third = fourth;
+        }
     }
 };
 
@@ -146,7 +176,7 @@ private:
             V total = Isa::zero();
             for (int p = planes; p-- > 0;)
                 total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), _mm512_add_epi32(sum[half][0][p], sum[half][1][p]));
-            Isa::store(out + 16 * half, total);
+            Isa::store(out + 16 * half, Rows::reorder(total));
         }
     }
 };

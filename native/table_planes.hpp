@@ -6,18 +6,29 @@
 namespace roundelay {
 namespace {
 
-// The bits from `from[i]` on of each instance.
+// Consecutive bits of each instance.
 struct Rows {
     const u8* row[W];
     u64 lead[W];  // where they begin in the first byte
 
-    void take(const u8* bits, std::size_t stride, const u64* from, u64) {
-        for (int i = 0; i < W; ++i) {
-            row[i] = bits + std::size_t(i) * stride + from[i] / 8;
+    // `size` bits from `from[i]` on in the blocks [leaf][instance] of `leaves` leaves; past the last comes the first.
+    void take(const V* blocks, u64 leaves, const u64* from, u64 size) {
+        const u64 count = (size + 7 + 63) / 64 / 2 + 2;
+        bits_.resize(16 * count * W);
+        u8* to = bits_.data();
+        for (u64 i = 0; i < u64(W); ++i) {
+            row[i] = to + from[i] % 128 / 8;
             lead[i] = from[i] % 8;
+            u64 q = from[i] / 128;
+            for (u64 c = 0; c < count; ++c, ++q, to += 16) {
+                while (q >= leaves) q -= leaves;
+                std::memcpy(to, reinterpret_cast<const u8*>(blocks) + 16 * (q * W + i), 16);
+            }
         }
     }
-    static u64 bytes_read(u64 size) { return (size + 7 + 63) / 64 * 8; }
+
+private:
+    Array<u8> bits_;  // [instance][block]
 };
 
 // A table as signed bytes: entry = sum of 256^plane byte, modulo 2^64. Back to front, in the order of the points that its entries

@@ -19,11 +19,13 @@ bool may_use_tiles() {
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
-constexpr std::size_t FEW_ROWS = 8;  // fewer do not repay the packing of b; a depth of half a tile or less, neither
+// Fewer rows do not repay the packing of b, of whose words there are more planes; a depth of half a tile or less, neither.
+template <class Entry>
+constexpr std::size_t few_rows = sizeof(Entry) == sizeof(u64) ? 32 : 8;
 
 template <class Entry, auto vectors>
 void product(const u64* a, const Entry* b, int w, u64* out, MatmulShape s) {
-    if (s.m < FEW_ROWS || s.k <= TILE_DEPTH / 2) (avx512_target.*vectors)(a, b, w, out, s);
+    if (s.m < few_rows<Entry> || s.k <= TILE_DEPTH / 2) (avx512_target.*vectors)(a, b, w, out, s);
     else matmul(a, b, w, out, s);
 }
 

@@ -27,7 +27,7 @@ from engine.run import Finished, Settings, Watch, open_fetched, open_tape, run_p
 from engine.scheduler.link import Link
 from engine.scheduler.pieces import PREPARE_BYTES
 from engine.scheduler.plan import Plan
-from engine.service import IDLE_SECONDS, alive, converse, welcome
+from engine.service import IDLE_SECONDS, alive, converse, streams, welcome
 from engine.tape import TapeReader
 from engine.transport.channel import Channel, Listener
 from engine.transport.multiplex import Multiplexer, StreamChannel
@@ -85,10 +85,10 @@ class OwnerService:
 
     async def _side_by_side(self, channel: Channel) -> None:
         """Requests on streams of one channel, as many at once as the client likes, until it leaves."""
-        async with Multiplexer(channel, connector=False) as streams, asyncio.TaskGroup() as group:
-            while (stream := await _accepted(streams)) is not None:
+        async with streams(channel, connector=False) as opened, asyncio.TaskGroup() as group:
+            while (stream := await _accepted(opened)) is not None:
                 group.create_task(self._converse(stream))
-            log.info("%d frames went in %d messages", streams.entries, streams.bundles)
+            log.info("%d frames went in %d messages", opened.entries, opened.bundles)
 
     async def _key(self, client: str) -> ModelKey:
         """The model key of a client: the one at hand, else from the dealer."""

@@ -11,9 +11,12 @@ from typing import Any, TypeVar
 from engine.errors import LocalError, RoundelayError
 from engine.handshake import deliberate, unhurried, whereabouts
 from engine.scheduler.link import Link
-from engine.transport.channel import Channel, Listener, patience
+from engine.transport.channel import Channel, ChannelOptions, Listener, patience
+from engine.transport.framing import HEADER_BYTES
+from engine.transport.multiplex import Multiplexer
+from engine.variants import LARGEST_FRAME
 
-__all__ = ["IDLE_SECONDS", "alive", "converse", "farewell", "settled", "welcome"]
+__all__ = ["IDLE_SECONDS", "alive", "converse", "farewell", "settled", "streams", "welcome"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -28,6 +31,14 @@ BUSY_SECONDS = 1.0
 
 Answer = Callable[[Link, dict[str, Any]], Awaitable[bool]]
 """Serves one request; False if the session ended with it."""
+
+
+def streams(channel: Channel, connector: bool) -> Multiplexer:
+    """For runs side by side: no message on a stream may be longer than the largest frame of any plan, and what claims
+    to be is refused before it is buffered."""
+    most = min(LARGEST_FRAME + HEADER_BYTES, channel.ceiling)
+    options = ChannelOptions(limit=min(channel.limit, most), ceiling=most, deadline=channel.deadline)
+    return Multiplexer(channel, connector, options)
 
 
 async def welcome(listener: Listener, session: Callable[[Channel], Coroutine[Any, Any, None]], once: bool) -> None:

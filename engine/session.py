@@ -32,7 +32,7 @@ from engine.result import RunResult
 from engine.run import Finished, Progress, Settings, Watch, open_fetched, open_tape, run_plan, unwatched
 from engine.scheduler.link import Link
 from engine.scheduler.plan import Plan
-from engine.service import farewell, settled
+from engine.service import farewell, settled, streams
 from engine.tape import TapeReader
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.multiplex import Multiplexer
@@ -72,7 +72,7 @@ class ClientSession:
                 await self.link.control(request("owner", "streams"))
                 if (await self.link.message("word that the owner serves streams")).get("streams") is not True:
                     raise PeerError("the owner does not serve streams")
-                self._streams = Multiplexer(self.link.channel, connector=True)
+                self._streams = streams(self.link.channel, connector=True)
 
     async def embed(self, texts: Sequence[str]) -> RunResult:
         """Sentence embeddings of a batch: one run, lengths public, no padding. Raises what `run` raises."""

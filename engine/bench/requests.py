@@ -26,9 +26,9 @@ from engine.scheduler.link import Link
 from engine.scheduler.pieces import PREPARE_BYTES
 from engine.scheduler.plan import Plan
 from engine.scheduler.timeline import Timeline
+from engine.service import streams as multiplexed
 from engine.tape import TapeReader
 from engine.transport.channel import Channel
-from engine.transport.multiplex import Multiplexer
 
 __all__ = ["requests"]
 
@@ -41,7 +41,7 @@ async def requests(folder: BenchFolder, plan: Plan, number: int, channel: Channe
     async with AsyncExitStack() as stack:
         streams, channels = None, [channel]
         if count > 1:
-            streams = await stack.enter_async_context(Multiplexer(channel, connector=number == 0))
+            streams = await stack.enter_async_context(multiplexed(channel, connector=number == 0))
             channels = [await (streams.accept(channel.deadline) if number else streams.open()) for _ in range(count)]
         files = _tape_files(folder, number, count)
         start = time.perf_counter()

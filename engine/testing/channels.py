@@ -155,6 +155,23 @@ class ChannelConformance:
                 continue
             raise AssertionError(f"a limit of {wrong} was accepted")
 
+    @on_pair(limit=100, ceiling=4 * MIB)
+    async def test_the_ceiling_can_be_lowered(self, a: Channel, b: Channel) -> None:
+        a.limit = 4 * MIB
+        b.lower_ceiling(1000)
+        assert (b.ceiling, b.limit) == (1000, 100), "the limit stays where it is below the ceiling"
+        b.limit = 1000
+        await a.send(bytes(1000))
+        await expect_all(b, [bytes(1000)])
+        for wrong in (0, 1001):
+            try:
+                b.lower_ceiling(wrong)
+            except InputError:
+                continue
+            raise AssertionError(f"a ceiling of {wrong} was accepted")
+        await a.send(bytes(2 * MIB))
+        await fails(PeerError, b.recv())
+
     @on_pair(deadline=SILENCE)
     async def test_silence_ends_at_the_deadline(self, a: Channel, b: Channel) -> None:
         error = await fails(PeerTimeout, b.recv("the first opening"))

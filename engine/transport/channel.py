@@ -123,7 +123,7 @@ class Channel(ABC):
 
     def __init__(self, peer: str, options: ChannelOptions) -> None:
         self.peer = peer
-        self.ceiling = options.ceiling
+        self._ceiling = options.ceiling
         self.deadline = options.deadline
         self._limit = options.limit
         self._sent = Traffic()
@@ -141,6 +141,17 @@ class Channel(ABC):
     def received(self) -> Traffic:
         """What this side has received."""
         return self._received
+
+    @property
+    def ceiling(self) -> int:
+        """What `limit` can be raised to."""
+        return self._ceiling
+
+    def lower_ceiling(self, ceiling: int) -> None:
+        """From now on the peer may send no message beyond `ceiling`: where the transport can, it is refused before any
+        of it is buffered. The limit goes down with it. Raises InputError for one that is higher than before."""
+        check_limit(ceiling, self._ceiling)
+        self._ceiling, self._limit = ceiling, min(self._limit, ceiling)
 
     @property
     def limit(self) -> int:

@@ -47,7 +47,8 @@ class Entry(IntEnum):
 class Multiplexer(Listener):
     """Streams over `inner`, which it owns. `open` begins one, `accept` gives those that the peer begins.
 
-    `connector` says which side this is; the two sides must differ. Options are those of every stream. `bundles` and
+    `connector` says which side this is; the two sides must differ. Options are those of every stream; their ceiling
+    goes down to `inner`, so that a message that no stream may have is refused before it is buffered. `bundles` and
     `entries` count what was sent: entries / bundles is how many messages shared one of the channel's. Must be made on
     a running loop.
     """
@@ -56,6 +57,7 @@ class Multiplexer(Listener):
         options = options or ChannelOptions(limit=inner.limit, ceiling=inner.ceiling, deadline=inner.deadline)
         most = min(options.ceiling, inner.ceiling - HEADER.size)
         self._options = replace(options, limit=min(options.limit, most), ceiling=most)
+        inner.lower_ceiling(min(max(most, BUNDLE_BYTES) + HEADER.size, inner.ceiling))
         inner.limit = inner.ceiling  # a stream's own limit is checked when its message is taken
         inner.deadline = FOREVER  # it is read ahead while nobody waits
         self.inner, self.address = inner, inner.peer

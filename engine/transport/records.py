@@ -94,12 +94,12 @@ class Outgoing:
 
 
 class Incoming:
-    """Records in, whole messages out. `ended` says that the peer said BYE."""
+    """Records in, whole messages out. `ended` says that the peer said BYE; `ceiling` may go down between messages."""
 
     def __init__(self, opener: Opener, ceiling: int, peer: str) -> None:
         self.ended = False
+        self.ceiling = ceiling
         self._opener = opener
-        self._ceiling = ceiling
         self._peer = peer
         self._message: memoryview | None = None  # the one that is arriving, if it has several records
         self._done = 0  # bytes of it that have arrived
@@ -125,8 +125,8 @@ class Incoming:
     def _body_bytes(self, kind: int, length: int) -> int:
         """How long the record's body must be; checked before anything of it is awaited."""
         if kind == Record.MESSAGE and self._message is None and not self.ended:
-            if length > self._ceiling:
-                raise PeerError(f"{self._peer} announces {length} bytes where at most {self._ceiling} are allowed")
+            if length > self.ceiling:
+                raise PeerError(f"{self._peer} announces {length} bytes where at most {self.ceiling} are allowed")
             return min(length, RECORD_BYTES)
         due = 0 if self._message is None else min(self._message.nbytes - self._done, RECORD_BYTES)
         if not self.ended and length == due and kind in ((Record.MORE,) if due else (Record.BEAT, Record.BYE)):

@@ -78,6 +78,10 @@ class SealedChannel(Channel):
         self._sender = asyncio.create_task(self._forward(), name=f"sealed to {session.peer}")
         self._leaving: asyncio.Task[None] | None = None
 
+    def lower_ceiling(self, ceiling: int) -> None:
+        super().lower_ceiling(ceiling)
+        self._incoming.ceiling = ceiling
+
     async def _send_within(self, deadline: float, parts: Sequence[Buffer], size: int) -> None:
         await self._room.until(lambda: self._outgoing.held < self._queue or self._unwritable is not None, deadline)
         if self._unwritable is not None:

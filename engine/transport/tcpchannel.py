@@ -57,6 +57,10 @@ class TcpChannel(Channel):
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
+    def lower_ceiling(self, ceiling: int) -> None:
+        super().lower_ceiling(ceiling)
+        self._incoming.ceiling = ceiling
+
     async def _send_within(self, deadline: float, parts: Sequence[Buffer], size: int) -> None:
         await self._room.until(lambda: self._outgoing.held < self._window or self._unwritable is not None, deadline)
         if self._unwritable is not None:

@@ -51,6 +51,11 @@ class WanChannel(Channel):
         self._sender = asyncio.create_task(self._forward(), name=f"wan outward to {inner.peer}")
         self._reader = asyncio.create_task(self._read_ahead(), name=f"wan inward from {inner.peer}")
 
+    def lower_ceiling(self, ceiling: int) -> None:
+        super().lower_ceiling(ceiling)
+        self.inner.lower_ceiling(ceiling)
+        self.inner.limit = ceiling
+
     async def _send(self, message: memoryview) -> None:
         await self._outward.put(message)
 

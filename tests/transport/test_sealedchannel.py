@@ -16,6 +16,7 @@ from engine.transport import sealed
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.handshake import client_handshake, listener_handshake
 from engine.transport.memory import MemoryChannel, memory_pair
+from engine.transport.multiplex import Multiplexer
 from engine.transport.records import BATCH_BYTES
 from engine.transport.sealed import RECORD_BYTES
 from engine.transport.sealedchannel import QUEUE, SealedChannel, shake
@@ -166,6 +167,27 @@ async def test_an_announcement_beyond_the_ceiling_is_refused() -> None:
         await middle.inject(sealed.HEADER.pack(sealed.Record.MESSAGE, 1001))
         with pytest.raises(PeerError, match="announces 1001 bytes where at most 1000 are allowed"):
             await b.recv()
+
+
+@in_virtual_time
+async def test_an_announcement_beyond_a_lowered_ceiling_is_refused() -> None:
+    """Before a byte of the message has come, let alone been kept."""
+    async with attacked() as (middle, _a, b):
+        b.lower_ceiling(1 << 16)
+        await middle.inject(sealed.HEADER.pack(sealed.Record.MESSAGE, (1 << 16) + 1))
+        with pytest.raises(PeerError, match="announces 65537 bytes where at most 65536 are allowed"):
+            await b.recv()
+
+
+@in_virtual_time
+async def test_streams_hand_their_ceiling_down_to_the_records() -> None:
+    async with attacked() as (middle, _a, b), Multiplexer(b, False, ChannelOptions(ceiling=1 << 20)) as streams:
+        most = b.ceiling
+        assert most == (1 << 20) + 12
+        stream = await streams.open()
+        await middle.inject(sealed.HEADER.pack(sealed.Record.MESSAGE, most + 1))
+        with pytest.raises(PeerError, match=f"announces {most + 1} bytes where at most {most} are allowed"):
+            await stream.recv()
 
 
 @in_virtual_time

@@ -1,7 +1,8 @@
 """python -m benchmarks.kernels [native|numpy]: each kernel's time beside what this machine can do at all.
 
 A case's limit is the time that its AES calls, its bytes or its products take at the rates measured in the same run,
-whichever is longest; "ratio" is the kernel's time over that. Processor time of one thread, best of five.
+whichever is longest; "ratio" is the kernel's time over that. Processor time of one thread, the least of five calls or
+of as many as last 0.3 s.
 """
 
 from __future__ import annotations

@@ -141,6 +141,24 @@ def test_a_threshold_at_the_end_of_a_table(native: Kernels, rng: np.random.Gener
     both(native, "dpf_eval", make)
 
 
+@pytest.mark.parametrize("m", [11, 14, 40])
+@pytest.mark.parametrize("party", [0, 1])
+def test_thresholds_inside_a_table_are_those_of_a_walk(native: Kernels, m: int, party: int) -> None:
+    """In its leaves, past the end of the domain and on either side of it."""
+    rng, n, levels = np.random.default_rng(m), 600, tree_levels(m)
+    x_hat = (uniform(rng, n, 10) - U64(512)) & ring_mask(m)  # windows go around the end
+    root, cw, leaf = uniform(rng, (n, 2)), uniform(rng, (levels, n, 2)), uniform(rng, (n, 2))
+    wanted: list[Question] = [Lookup(-200, rng.integers(-99, 99, 400))]
+    wanted += [Interval(lo, hi) for lo, hi in ((-201, 0), (-200, 199), (200, 500), (-73, 55))]
+    wanted += [HalfLine(0, (1 << m - 2) - 1), Equal(17)]
+    answers = []
+    for kernels in (DEFINITION, native):
+        answers.append([np.zeros(n, U64 if isinstance(q, Lookup) else np.uint8) for q in wanted])
+        kernels.dpf_eval(party, m, root, cw, leaf, Tweak(bytes(16), 1), x_hat, wanted, answers[-1])
+    for ours, theirs in zip(*answers, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @given(SEEDS, SIZES, st.integers(1, 30), st.integers(0, 7), st.booleans(), st.sampled_from([0, 65_500]))
 @relaxed
 def test_arithmetic_leaves(native: Kernels, seed: int, n: int, m: int, points: int, sloped: bool, first: int) -> None:

@@ -70,7 +70,7 @@ def lost_carry(*args: Any) -> None:
 def test_a_sound_gate_passes_and_says_what_it_costs(kernels: Kernels) -> None:
     report = check_gate(relu, MaskedInput(40, 12, 31 << 12), kernels=kernels, **RELU)
     assert report.ok and (report.evaluations, report.mismatches, report.max_error) == (300, 0, 0.0)
-    assert report.rounds == 2 and report.tape_bytes == (16 * 34, 16 * 34 + 3 * 5)
+    assert report.rounds == 2 and report.tape_bytes == (16 * 13, 16 * 13 + 3 * 5)
     assert report.online_bytes == (38 / 300, 38 / 300) and report.prepare_bytes == (0, 0)
     assert json.loads(json.dumps(report.as_dict()))["ok"] is True
 

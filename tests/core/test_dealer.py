@@ -92,7 +92,7 @@ def test_what_a_tape_holds(kernels: Kernels) -> None:
     coefficients = (7, 7, 2, 2)  # of h, u, h u: rings of 50, 50 - 40 and so on, in whole bytes
     assert plan.tape_bytes[1] <= 24 * sum(coefficients)
     plan = plan_of(relu)
-    keys = 24 * 16 * (40 - 7 + 1)
+    keys = 24 * 16 * (19 - 7 + 1)  # of |x| < 2^17 in 40 bits, and two bits more than the bound for a sign
     assert plan.tape_bytes[0] - 24 * 5 == keys and plan.tape_bytes[1] - 24 * 5 * 3 == keys
 
 

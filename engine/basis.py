@@ -31,7 +31,7 @@ def public_value(symbol: Symbol, x_hat: NDArray[Any]) -> Shaped:
         case "u":
             x = Operand(source, bits, add=1 << (bits - 2), drop=bits - 1, flip=1)
         case "b":
-            x = Operand(source, 8)
+            x = Operand(source, 1)
         case "d":
             x = Operand(source, bits)
         case _:
@@ -49,7 +49,7 @@ def secret_value(symbol: Symbol, r: NDArray[Any], ring: int) -> Shaped:
         case "l":
             x = Operand(source, bits)
         case "rho":
-            x = Operand(source, 8)
+            x = Operand(source, 1)
         case _:
             x = Operand(source)
     return x, r.shape

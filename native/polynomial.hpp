@@ -1,159 +1,137 @@
-// Polynomials, a strip at a time: operands are expanded, unpacked and lifted in the first-level cache, and nothing but the result is
-// written to memory.
+// Polynomials, a strip at a time and in Horner's form: terms are gathered by their leading factors, sums of what follows a factor are
+// multiplied by it once, and nothing but the result is written to memory.
 #pragma once
 
-#include "lanes.hpp"
-#include "streams.hpp"
+#include "reader.hpp"
 
 namespace roundelay {
 namespace {
 
-constexpr std::size_t STRIP = 256;  // elements
+// to = onto + a b, where a null `onto` is zero. `to` may be `onto`.
+template <class Multiply>
+void add_product(const u64* onto, const u64* a, const u64* b, u64* to, std::size_t n) {
+    std::size_t i = 0;
+    if (onto)
+        for (; i + LANES <= n; i += LANES) store_lane(to + i, Multiply::add_product(load_lane(onto + i), load_lane(a + i), load_lane(b + i)));
+    else
+        for (; i + LANES <= n; i += LANES) store_lane(to + i, Multiply::product(load_lane(a + i), load_lane(b + i)));
+    for (; i < n; ++i) to[i] = (onto ? onto[i] : 0) + a[i] * b[i];
+}
 
-// One operand, as whole words where it lies so, else made for each strip.
-class Reader {
+// The same for a of zeros and ones.
+inline void add_where(const u64* onto, const u64* a, const u64* b, u64* to, std::size_t n) {
+    if (onto) {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < n; ++i) to[i] = onto[i] + (b[i] & (0 - a[i]));
+    } else {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < n; ++i) to[i] = b[i] & (0 - a[i]);
+    }
+}
+
+inline void add_multiple(const u64* onto, u64 times, const u64* a, u64* to, std::size_t n) {
+    if (!onto) {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < n; ++i) to[i] = times * a[i];
+    } else if (times == 1) {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < n; ++i) to[i] = onto[i] + a[i];
+    } else {
+#pragma GCC ivdep
+        for (std::size_t i = 0; i < n; ++i) to[i] = onto[i] + times * a[i];
+    }
+}
+
+// A factor times (constant + the sum of what follows it). The first one is the sum itself.
+struct Factor {
+    u32 operand = 0;
+    u64 constant = 0;
+    Array<u32> followers;
+    bool plain() const { return constant == 1 && followers.empty(); }
+};
+
+class Horner {
 public:
-    Reader(const Operand& operand, std::size_t n)
-        : o_(operand), keys_(operand.keys), moves_(8 * operand.width), mask_(low_bits(operand.bits)),
-          changed_(o_.add || (o_.words && o_.bits < 64) || (!o_.words && !o_.bytes && o_.bits < 64) || o_.bits % 8 || o_.drop || o_.flip ||
-                   o_.shift),
-          direct_(o_.words && o_.repeat == 1 && o_.size >= n && !changed_), strip_(direct_ ? 0 : STRIP) {}
+    explicit Horner(const std::vector<Term>& terms) : factors_(1) {
+        for (const Term& term : terms) {
+            u32 at = 0;
+            for (u32 operand : term.factors) at = follower(at, operand);
+            factors_[at].constant += term.coefficient;
+            depth_ = term.factors.size() > depth_ ? term.factors.size() : depth_;
+        }
+    }
+    const Factor& operator[](u32 k) const { return factors_[k]; }
+    std::size_t depth() const { return depth_; }
 
-    const u64* read(std::size_t at, std::size_t n) {
-        if (direct_) return o_.words + at;
-        if (o_.words && o_.repeat == 1 && o_.size >= at + n) return change(o_.words + at, n);
-        for (std::size_t done = 0; done < n;) done += run(at + done, strip_.data() + done, n - done);
-        if (changed_) change(strip_.data(), n);
-        return strip_.data();
+private:
+    Array<Factor> factors_;
+    std::size_t depth_ = 0;
+
+    u32 follower(u32 at, u32 operand) {
+        for (u32 k : factors_[at].followers)
+            if (factors_[k].operand == operand) return k;
+        const u32 made = u32(factors_.size());
+        factors_.emplace_back();
+        factors_[made].operand = operand;
+        factors_[at].followers.push_back(made);
+        return made;
+    }
+};
+
+template <class Multiply>
+class Polynomial {
+public:
+    Polynomial(const std::vector<Operand>& operands, const std::vector<Term>& terms, int w, std::size_t n)
+        : horner_(terms), mask_(low_bits(w)), values_(operands.size()), sums_(horner_.depth() + 1) {
+        readers_.reserve(operands.size());
+        for (const Operand& operand : operands) readers_.emplace_back(operand, w, n);
+    }
+
+    void evaluate(u64* out, std::size_t n) {
+        for (at_ = 0; at_ < n; at_ += STRIP) {
+            count_ = n - at_ < STRIP ? n - at_ : STRIP;
+            for (const u64*& value : values_) value = nullptr;
+            const u64* total = sum(horner_[0], 0);
+            for (std::size_t i = 0; i < count_; ++i) out[at_ + i] = total[i] & mask_;
+        }
     }
 
 private:
-    const Operand& o_;
-    Isa::Keys keys_;
-    ByteMoves moves_;
+    Horner horner_;
     u64 mask_;
-    bool changed_, direct_;
-    Array<u64> strip_;
+    Array<Reader> readers_;
+    Array<const u64*> values_;  // of operands in this strip, null where not yet read
+    Array<Strip> sums_;         // by depth
+    std::size_t at_ = 0, count_ = 0;
 
-    std::size_t run(u64 at, u64* to, std::size_t n) const {
-        const u64 element = at / o_.repeat % o_.size;
-        if (o_.repeat == 1) {
-            const std::size_t count = n < o_.size - element ? n : o_.size - element;
-            fetch(element, to, count);
-            return count;
+    const u64* operand(u32 k) {
+        if (!values_[k]) values_[k] = readers_[k].read(at_, count_);
+        return values_[k];
+    }
+    // The constant and what follows.
+    const u64* sum(const Factor& factor, std::size_t depth) {
+        u64* to = sums_[depth].data();
+        const u64* total = nullptr;
+        if (factor.constant || factor.followers.empty()) {
+            for (std::size_t i = 0; i < count_; ++i) to[i] = factor.constant;
+            total = to;
         }
-        const std::size_t left = o_.repeat - at % o_.repeat, count = n < left ? n : left;
-        fetch(element, to, 1);
-        for (std::size_t i = 1; i < count; ++i) to[i] = to[0];
-        return count;
+        for (u32 k : factor.followers) total = add(total, horner_[k], to, depth + 1);
+        return total;
     }
-    void fetch(u64 element, u64* to, std::size_t n) const {
-        if (o_.words) std::memcpy(to, o_.words + element, 8 * n);
-        else if (o_.bytes) unpack_moves(moves_, o_.bytes + element * u64(o_.width), 8 * o_.width, to, n);
-        else keystream_words(keys_, o_.offset + element, to, n);
-    }
-    const u64* change(const u64* from, std::size_t n) {
-        const u64 add = o_.add, mask = mask_, flip = o_.flip;
-        const int drop = o_.drop, shift = o_.shift;
-        u64* to = strip_.data();
-        for (std::size_t i = 0; i < n; ++i) to[i] = ((((from[i] + add) & mask) >> drop) ^ flip) << shift;
+    const u64* add(const u64* onto, const Factor& factor, u64* to, std::size_t depth) {
+        const u64* a = operand(factor.operand);
+        if (factor.plain() && !onto) return a;
+        if (factor.followers.empty()) add_multiple(onto, factor.constant, a, to, count_);
+        else if (readers_[factor.operand].bit()) add_where(onto, a, sum(factor, depth), to, count_);
+        else add_product<Multiply>(onto, a, sum(factor, depth), to, count_);
         return to;
     }
 };
 
-template <class Multiply>
-void multiply(const u64* a, const u64* b, u64* __restrict out, std::size_t n) {
-    std::size_t i = 0;
-    for (; i + LANES <= n; i += LANES) store_lane(out + i, Multiply::product(load_lane(a + i), load_lane(b + i)));
-    for (; i < n; ++i) out[i] = a[i] * b[i];
-}
-
-// The operands of a strip, and products of the leading factors of the last term, so that terms with a common beginning share them.
-struct Strip {
-    Array<Reader> readers;
-    Array<const u64*> operands;  // null where not yet read
-    const std::vector<u32>* last = nullptr;
-    Array<u64> products;  // [depth][STRIP]; depth 0 holds the product of the first two
-    std::size_t at = 0, n = 0;
-
-    Strip(const std::vector<Operand>& from, std::size_t longest, std::size_t elements) : operands(from.size()), products(longest * STRIP) {
-        readers.reserve(from.size());
-        for (const Operand& operand : from) readers.emplace_back(operand, elements);
-    }
-    void start(std::size_t first, std::size_t count) {
-        at = first;
-        n = count;
-        last = nullptr;
-        for (const u64*& operand : operands) operand = nullptr;
-    }
-    const u64* operand(u32 k) {
-        if (!operands[k]) operands[k] = readers[k].read(at, n);
-        return operands[k];
-    }
-    // of all factors but the last
-    template <class Multiply>
-    const u64* leading_product(const std::vector<u32>& wanted) {
-        std::size_t common = 0;
-        while (last && common + 1 < wanted.size() && common + 1 < last->size() && wanted[common] == (*last)[common]) ++common;
-        const u64* done = operand(wanted[0]);
-        for (std::size_t k = 1; k + 1 < wanted.size(); ++k) {
-            u64* to = products.data() + (k - 1) * STRIP;
-            if (k >= common) multiply<Multiply>(done, operand(wanted[k]), to, n);
-            done = to;
-        }
-        last = &wanted;
-        return done;
-    }
-};
-
-inline void accumulate(u64 coefficient, const u64* x, u64* sum, std::size_t n) {
-    if (coefficient == 1)
-        for (std::size_t i = 0; i < n; ++i) sum[i] += x[i];
-    else if (coefficient == ~u64(0))
-        for (std::size_t i = 0; i < n; ++i) sum[i] -= x[i];
-    else
-        for (std::size_t i = 0; i < n; ++i) sum[i] += coefficient * x[i];
-}
-
-template <class Multiply>
-void accumulate_product(u64 coefficient, const u64* a, const u64* b, u64* sum, std::size_t n) {
-    if (coefficient != 1) {
-        alignas(64) u64 product[STRIP];
-        multiply<Multiply>(a, b, product, n);
-        return accumulate(coefficient, product, sum, n);
-    }
-    std::size_t i = 0;
-    for (; i + LANES <= n; i += LANES) store_lane(sum + i, Multiply::add_product(load_lane(sum + i), load_lane(a + i), load_lane(b + i)));
-    for (; i < n; ++i) sum[i] += a[i] * b[i];
-}
-
-template <class Multiply>
-void polynomial(const std::vector<Operand>& operands, const std::vector<Term>& terms, u64 mask, u64* out, std::size_t n) {
-    std::size_t longest = 1;
-    u64 constant = 0;
-    for (const Term& term : terms) {
-        longest = term.factors.size() > longest ? term.factors.size() : longest;
-        if (term.factors.empty()) constant += term.coefficient;
-    }
-    Strip strip(operands, longest, n);
-    alignas(64) u64 sum[STRIP];
-    for (std::size_t at = 0; at < n; at += STRIP) {
-        const std::size_t count = n - at < STRIP ? n - at : STRIP;
-        strip.start(at, count);
-        for (std::size_t i = 0; i < count; ++i) sum[i] = constant;
-        for (const Term& term : terms) {
-            if (term.factors.empty()) continue;
-            const u64* last = strip.operand(term.factors.back());
-            if (term.factors.size() == 1) accumulate(term.coefficient, last, sum, count);
-            else accumulate_product<Multiply>(term.coefficient, strip.leading_product<Multiply>(term.factors), last, sum, count);
-        }
-        for (std::size_t i = 0; i < count; ++i) out[at + i] = sum[i] & mask;
-    }
-}
-
 inline void poly(const std::vector<Operand>& operands, const std::vector<Term>& terms, int w, u64* out, std::size_t n) {
-    if (w <= 52) polynomial<Fused52>(operands, terms, low_bits(w), out, n);
-    else polynomial<Full64>(operands, terms, low_bits(w), out, n);
+    if (w <= 52) Polynomial<Fused52>(operands, terms, w, n).evaluate(out, n);
+    else Polynomial<Full64>(operands, terms, w, n).evaluate(out, n);
 }
 
 }  // namespace

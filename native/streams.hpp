@@ -101,12 +101,13 @@ struct ByteMoves {
     }
 };
 
-inline std::size_t unpack_shuffled(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t groups) {
-    const V bytes = Isa::load(moves.unpacked), shifts = Isa::load(moves.shifts), mask = Isa::both(low_bits(w));
+inline std::size_t unpack_shuffled(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t groups, u64 keep, int shift) {
+    const V bytes = Isa::load(moves.unpacked), shifts = Isa::load(moves.shifts), mask = Isa::both(low_bits(w) & keep);
+    const __m128i up = _mm_cvtsi32_si128(shift);
     const __mmask64 inside = low_bits(w);
     for (std::size_t i = 0; i < groups; ++i, data += w, out += 8) {
         const V moved = _mm512_permutexvar_epi8(bytes, _mm512_maskz_loadu_epi8(inside, data));
-        Isa::store(out, _mm512_and_si512(_mm512_srlv_epi64(moved, shifts), mask));
+        Isa::store(out, _mm512_sll_epi64(_mm512_and_si512(_mm512_srlv_epi64(moved, shifts), mask), up));
     }
     return groups;
 }
@@ -129,7 +130,7 @@ constexpr int WIDEST_SHUFFLED = 0;
 struct ByteMoves {
     explicit ByteMoves(int) {}
 };
-inline std::size_t unpack_shuffled(const ByteMoves&, const u8*, int, u64*, std::size_t) { return 0; }
+inline std::size_t unpack_shuffled(const ByteMoves&, const u8*, int, u64*, std::size_t, u64, int) { return 0; }
 inline std::size_t pack_shuffled(const u64*, int, u8*, std::size_t) { return 0; }
 #endif
 
@@ -144,14 +145,24 @@ inline void pack(const u64* values, int w, u8* out, std::size_t n) {
     std::memcpy(out + groups * std::size_t(w), bytes, (rest * std::size_t(w) + 7) / 8);
 }
 
-inline void unpack_moves(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t n) {
+inline void keep_and_shift(u64* x, std::size_t n, u64 keep, int shift) {
+    for (std::size_t i = 0; i < n; ++i) x[i] = (x[i] & keep) << shift;
+}
+
+// (value & keep) << shift of n values of w bits.
+inline void unpack_moves(const ByteMoves& moves, const u8* data, int w, u64* out, std::size_t n, u64 keep = ~u64(0), int shift = 0) {
     const std::size_t groups = n / 8, rest = n % 8;
-    if (w > WIDEST_SHUFFLED || !unpack_shuffled(moves, data, w, out, groups)) Widths<1>::unpack(w, data, out, groups);
+    if (w > WIDEST_SHUFFLED || !unpack_shuffled(moves, data, w, out, groups, keep, shift)) {
+        if (w == 64) std::memcpy(out, data, 64 * groups);
+        else Widths<1>::unpack(w, data, out, groups);
+        if (shift || (low_bits(w) & ~keep)) keep_and_shift(out, 8 * groups, keep, shift);
+    }
     if (!rest) return;
     u64 last[8];
     u8 bytes[64] = {};
     std::memcpy(bytes, data + groups * std::size_t(w), (rest * std::size_t(w) + 7) / 8);
     Widths<1>::unpack(w, bytes, last, 1);
+    keep_and_shift(last, rest, keep, shift);
     std::memcpy(out + 8 * groups, last, 8 * rest);
 }
 

@@ -270,6 +270,8 @@ def operand(draw: Any, rng: np.random.Generator, n: int) -> Words | Operand:
     )
     if draw(st.booleans()):
         return Operand(sources[kind](), bits, repeat)
+    if draw(st.booleans()):  # zeros and ones
+        return Operand(sources[kind](), bits, repeat, add, bits - 1, draw(st.integers(0, 1)))
     return Operand(sources[kind](), bits, repeat, add, drop, draw(st.integers(0, 1)), draw(st.integers(0, 63)))
 
 

@@ -28,6 +28,7 @@ from engine.errors import LocalError
 from engine.fss.prg import SeedStream
 from engine.graph import Node
 from engine.kernels.interface import Kernels
+from engine.memory import touch
 from engine.parameters import Parameters
 from engine.party import PartyCall, warm
 from engine.scheduler.frames import FrameSpec, frames
@@ -36,7 +37,7 @@ from engine.scheduler.mail import Inbox, Outbox
 from engine.scheduler.pieces import PREFETCH_BYTES, PREPARE_BYTES, tape_blocks
 from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
 from engine.scheduler.shelf import Cursor, Shelf
-from engine.scheduler.steps import Step, before, static_nodes, steps
+from engine.scheduler.steps import Step, before, static_nodes, steps, working_bytes
 from engine.scheduler.timeline import Timeline
 from engine.tape import TapeHeader
 
@@ -46,6 +47,8 @@ Bytes = NDArray[np.uint8]
 Integers = dict[str, NDArray[np.int64]]
 QUEUED = {"prepare": 8, "online": 64}
 """Frames that wait for the sender before evaluation waits for it."""
+WORKING = 4
+"""Times the memory that values take which is made ready: there are intermediate ones, frames, and gaps between them."""
 
 
 class Tape(Protocol):
@@ -156,6 +159,7 @@ class Executor:
     async def _prepare_messages(self, outbox: Outbox) -> None:
         for segment in dict.fromkeys(call.segment for call in self.plan.calls):
             await self._on(self._pool, self._warm, segment)
+        await self._on(self._pool, self._touch)
         for call in self.plan.calls:
             state = self._state(call)
             for opening, nodes in _static(call.segment, self.party):
@@ -167,6 +171,9 @@ class Executor:
     def _warm(self, segment: Segment) -> None:
         _steps(segment, self.party)
         warm(segment)
+
+    def _touch(self) -> None:
+        touch(WORKING * max(working_bytes(call.segment, self.party) for call in self.plan.calls))
 
     async def _fill(self) -> None:
         while self._shelf.fits(self.ahead):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from engine.graph import Graph
+from engine.graph import Graph, Node
 from engine.scheduler.plan import Opening, Segment
 
-__all__ = ["Step", "before", "static_nodes", "steps"]
+__all__ = ["Step", "before", "static_nodes", "steps", "working_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,26 @@ def before(s: Segment, step: Step) -> tuple[Opening, ...]:
     """Openings of the round before a step's own: where rounds end in a barrier, the step waits for all of them."""
     number = s.opening_of[step.opening].round if step.opening >= 0 else s.rounds + 1
     return tuple(o for o in s.openings if o.round == number - 1)
+
+
+def working_bytes(s: Segment, party: int) -> int:
+    """About what a party's values and messages of one call of a segment take in memory, where most of them live."""
+    held: dict[int, int] = {}
+    most = 0
+    for step in steps(s, party):
+        for index in (*step.waits, *step.nodes):
+            held[index] = _value_bytes(s.graph[index])
+        sent = s.opening_of[step.opening].bytes if step.opening >= 0 else 0
+        most = max(most, sum(held.values()) + sent + sum(s.opening_of[i].bytes for i in step.waits))
+        for index in step.forget:
+            held.pop(index, None)
+    return most
+
+
+def _value_bytes(node: Node) -> int:
+    if node.type.kind in ("key", "weight"):
+        return 0
+    return node.type.size * (1 if node.type.kind == "bit" else 8)
 
 
 def _step(graph: Graph, batch: list[int], dying: list[int], opening: int, opened: set[int]) -> Step:

@@ -10,10 +10,12 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from engine.memory import keep_memory
+from engine.memory import keep_memory, touch
 
 if sys.argv[1] == "kept":
     keep_memory()
+if sys.argv[2:]:
+    touch(int(sys.argv[2]))
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,9 +31,9 @@ print(used(), used())
 """
 
 
-def faults(how: str) -> tuple[int, int]:
+def faults(*how: str) -> tuple[int, int]:
     """Of 48 MiB in arrays of 768 KiB: written for the first time, and again in arrays made anew."""
-    said = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", FAULTS, *how], capture_output=True, text=True, check=True).stdout
     first, again = map(int, said.split())
     return first, again
 
@@ -40,6 +42,11 @@ def faults(how: str) -> tuple[int, int]:
 def test_kept_memory_is_taken_once() -> None:
     first, again = faults("kept")
     assert again <= 16 < first <= faults("plain")[0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of the GNU C library")
+def test_touched_memory_is_taken_before_its_first_use() -> None:
+    assert faults("kept", str(64 << 20))[0] <= 16 < faults("plain", str(64 << 20))[0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a setting of Linux")

@@ -17,11 +17,13 @@ from engine.kernels import get_kernels
 from engine.models.calibrate import default_ranges, quantise
 from engine.models.checkpoint import random_checkpoint
 from engine.models.compiled import PublicModel
+from engine.party import PartyCall
 from engine.scheduler import executor as module
 from engine.scheduler import pieces as module_pieces
 from engine.scheduler.pieces import LEAST_KEYS, SLICE_BYTES, UNEVEN, tape_blocks, tape_pieces, tape_slices
 from engine.scheduler.plan import Plan
 from engine.scheduler.shelf import EMPTY, Shelf
+from engine.scheduler.steps import working_bytes
 from engine.tape import MemoryTape
 from engine.testing.local import setup_weights
 from engine.transport.channel import ChannelOptions
@@ -197,3 +199,23 @@ def test_levels_of_a_slice_do_not_share_sets_of_a_cache() -> None:
     for key in range(16, 1040, 16):
         slices = tape_slices(1 << 20, key)
         assert {(b - a) * 16 % (1 << 12) for a, b in slices[:-1]} == {1 << 10}
+
+
+async def test_memory_made_ready_is_about_what_values_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {0: 0, 1: 0}
+    forget = PartyCall.forget
+
+    def counted(self: PartyCall, index: int) -> None:
+        arrays = {id(v): v.nbytes for v in self.values.values() if isinstance(v, np.ndarray)}
+        held[self.party] = max(held[self.party], sum(arrays.values()))
+        forget(self, index)
+
+    monkeypatch.setattr(PartyCall, "forget", counted)
+    parties = deep(1)
+    ends = memory_pair(ChannelOptions(deadline=DEADLINE))
+    executors = [parties.executor(p, ends[p], tape) for p, tape in enumerate(parties.tapes())]
+    await asyncio.gather(*(e.prepare() for e in executors))
+    await asyncio.gather(*(e.online() for e in executors))
+    for party in (0, 1):
+        ready = max(working_bytes(call.segment, party) for call in parties.plan.calls)
+        assert 0.5 * held[party] <= ready <= 2 * held[party], (ready, held)

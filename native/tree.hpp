@@ -85,9 +85,10 @@ struct Columns {
     std::ptrdiff_t ahead;  // words from here to the key to prefetch, 0 for none
 
     const u64* level(int i) const { return cw.data + i * cw.stride; }
+    // To the second-level cache: a few groups of many levels do not fit the first.
     void prefetch(const u64* words) const {
         if (!ahead) return;
-        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(words + ahead + line);
+        for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(words + ahead + line, 0, 2);
     }
 };
 

@@ -8,10 +8,10 @@ of as many as last 0.3 s.
 from __future__ import annotations
 
 import os
-import sys
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -31,7 +31,10 @@ def row(case: Case, limits: Limits) -> tuple[str, ...]:
     return case.name, f"{case.elements:,}", *rates, bound, f"{taken / floors[bound]:.2f}"
 
 
+@click.command()
+@click.argument("name", type=click.Choice(["native", "numpy"]), required=False)
 def main(name: str | None) -> None:
+    """Measure every kernel of the back end NAME [default: native, else numpy] beside this machine's limits."""
     kernels = get_kernels(name)
     limits = measure_limits(kernels)
     table = Table(title=f"{kernels.name} kernels, one core")
@@ -48,4 +51,4 @@ def main(name: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()

@@ -16,13 +16,13 @@ from engine.scheduler.plan import Plan, Segment
 
 __all__ = ["BLOCK_BYTES", "PREFETCH_BYTES", "PREPARE_BYTES", "SLICE_BYTES", "tape_blocks", "tape_pieces", "tape_slices"]
 
-SLICE_BYTES = 1 << 22
-"""About what a slice takes: it stays in a cache from being read to being evaluated, and many times what a call of a
-kernel costs."""
+SLICE_BYTES = 1 << 23
+"""About what a slice takes: many times what a call of a kernel costs, and long enough levels for a walk to find what it
+needs next in a cache (docs/decisions/0012-tapes-in-slices.md)."""
 MOST_KEYS, LEAST_KEYS = 1 << 16, 1 << 10
 UNEVEN = 64
 """Keys beyond a power of two. Levels that lie a multiple of 64 KiB apart fall into the same few sets of a cache, and
-walks of 24 levels or more then take up to twice as long (docs/decisions/0012-tapes-in-slices.md)."""
+walks of 24 levels or more then take up to twice as long."""
 BLOCK_BYTES = 1 << 22
 """What is read at a time."""
 PREFETCH_BYTES = 24 << 20

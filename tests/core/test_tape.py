@@ -12,7 +12,7 @@ import pytest
 
 from engine.buffers import Buffers
 from engine.errors import LocalError, TapeError
-from engine.tape import CHUNK, HEADER_BYTES, FileTapeWriter, MemoryTape, TapeHeader, TapeReader, file_bytes
+from engine.tape import CHUNK, HEADER_BYTES, VERSION, FileTapeWriter, MemoryTape, TapeHeader, TapeReader, file_bytes
 
 PLAN, OTHER, ID, SEED = bytes(range(32)), bytes(32), b"t" * 16, b"\xabsecret seed 16!"
 BODY = np.random.default_rng(1).integers(0, 256, 1000, np.uint8)
@@ -93,7 +93,7 @@ def test_other_formats(tape: Path) -> None:
     data = bytearray(tape.read_bytes())
     data[8] += 1
     tape.write_bytes(data)
-    refused(tape, "has tape format 3, this program reads 2: deal a new tape")
+    refused(tape, f"has tape format {VERSION + 1}, this program reads {VERSION}: deal a new tape")
     tape.write_bytes(b"PK\3\4" + bytes(200))
     refused(tape, "is not a Roundelay tape")
     refused(tape.with_name("missing.p1"), "cannot read tape .*No such file")

@@ -15,6 +15,8 @@ __all__ = ["apply_linear", "constants", "matmul_words"]
 
 def apply_linear(node: Node, args: Sequence[Words], kernels: Kernels, weight: Words | None = None) -> Words:
     """The result of a LINEAR operation mod 2^ring; `weight` is the public parameter of a public product."""
+    if node.op == "scale" and node.integer("factor") == 1:
+        return args[0]
     result = _OPS[node.op](node, args, kernels, weight)
     return result if node.op in _VIEWS else reduce_into(result, node.type.ring)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Protocol, cast
 
+import click
 from rich.console import Console
 from rich.table import Table
 
@@ -202,7 +203,10 @@ async def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
     return taken
 
 
+@click.command()
+@click.argument("rounds", type=click.IntRange(1), default=7)
 def main(rounds: int) -> None:
+    """Compare transports with a raw socket, in medians of ROUNDS rounds [default: 7]."""
     taken = run(measure(rounds))
     table = Table(title=f"transports, medians of {rounds} rounds, {os.cpu_count()} cores")
     for heading in ("transport", "64 B round trip", "least", "to raw", "64 MiB both ways", "least", "to raw"):
@@ -221,4 +225,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         run(serve(sys.argv[2], Path(sys.argv[3])))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
+        main()

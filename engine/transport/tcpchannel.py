@@ -23,7 +23,7 @@ from engine.transport.sealed import Record
 __all__ = ["TcpChannel"]
 
 TURNS = 8
-"""Records that are read or written before others have the event loop."""
+"""Batches of records that are written before others have the event loop."""
 BEATS = 4
 """Heartbeats that a peer may miss."""
 ABORT = struct.pack("ii", 1, 0)
@@ -134,18 +134,15 @@ class TcpChannel(Channel):
         self._awaits_writable = wanted
 
     def _readable(self) -> None:
-        """Reads and decrypts until nothing is there or the window is full."""
-        for _ in range(TURNS):
-            space = self._incoming.space()
-            try:
-                count = self._socket.recv_into(space)
-            except BlockingIOError:
-                return
-            except OSError:
-                count = 0
-            self._arrived(count)
-            if count < space.nbytes or not self._reads or self._gone is not None:
-                return
+        """Reads what is there, up to a record and its overhead, and decrypts it. More comes at the next turn of the
+        loop: what this side has to send meanwhile does not wait for all that it receives."""
+        try:
+            count = self._socket.recv_into(self._incoming.space())
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        self._arrived(count)
 
     def _arrived(self, count: int) -> None:
         self._silent = 0

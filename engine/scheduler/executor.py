@@ -1,7 +1,7 @@
 """One party's run of a plan: prefetch, prepare, evaluate, send and receive, in task groups, joined by bounded queues.
 
-prepare   messages that depend on no opened value are computed and exchanged; steps, tables and the beginning of the
-          tape are made ready
+prepare   messages that depend on no opened value are computed and exchanged; steps, tables, memory and the beginning
+          of the tape are made ready
 online    prefetch  tape to memory, ahead of its use, within a budget of bytes
           evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in, and one
                     after another until one has to wait
@@ -157,9 +157,10 @@ class Executor:
 
     # ------------------------------------------------------------------ prepare
     async def _prepare_messages(self, outbox: Outbox) -> None:
-        for segment in dict.fromkeys(call.segment for call in self.plan.calls):
+        segments = tuple(dict.fromkeys(call.segment for call in self.plan.calls))
+        for segment in segments:
             await self._on(self._pool, self._warm, segment)
-        await self._on(self._pool, self._touch)
+        await self._on(self._pool, self._touch, segments)
         for call in self.plan.calls:
             state = self._state(call)
             for opening, nodes in _static(call.segment, self.party):
@@ -172,8 +173,8 @@ class Executor:
         _steps(segment, self.party)
         warm(segment)
 
-    def _touch(self) -> None:
-        touch(WORKING * max(working_bytes(call.segment, self.party) for call in self.plan.calls))
+    def _touch(self, segments: tuple[Segment, ...]) -> None:
+        touch(WORKING * max((working_bytes(s, self.party) for s in segments), default=0))
 
     async def _fill(self) -> None:
         while self._shelf.fits(self.ahead):

@@ -3,8 +3,8 @@
 prepare   messages that depend on no opened value are computed and exchanged; steps, tables, memory and the beginning
           of the tape are made ready
 online    prefetch  tape to memory, ahead of its use, within a budget of bytes
-          evaluate  the steps of every segment, on a worker thread, each as soon as its own openings are in, and one
-                    after another until one has to wait
+          evaluate  the steps of every segment, each as soon as its own openings are in: a brief one on the loop, a
+                    longer one on a worker thread, which goes on until a step has to wait
           send      the only owner of its direction: frames in plan order, as their openings become ready
           receive   the only owner of its direction: every frame is compared with the plan before it is used
 
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from engine.kernels.interface import Kernels
 from engine.memory import touch
 from engine.parameters import Parameters
 from engine.party import PartyCall, warm
+from engine.scheduler.brief import brief
 from engine.scheduler.frames import FrameSpec, frames
 from engine.scheduler.link import Link
 from engine.scheduler.mail import Inbox, Outbox
@@ -103,6 +104,8 @@ class Executor:
     progress: Callable[[int, int], None] | None = None
     overlap: bool = True
     ahead: int = PREPARE_BYTES
+    online_now: ClassVar[int] = 0
+    """Runs of this process in their online phase."""
     _shelf: Shelf = field(init=False, repr=False)
     _specs: dict[tuple[int, str], tuple[FrameSpec, ...]] = field(default_factory=dict, repr=False)
     _own: dict[tuple[int, int], Bytes] = field(default_factory=dict, repr=False)
@@ -136,6 +139,7 @@ class Executor:
     async def online(self) -> Integers:
         """Run the plan; this party's outputs by name."""
         outbox = self._outbox("online")
+        Executor.online_now += 1
         try:
             with self.timeline.phase("online"):
                 async with asyncio.TaskGroup() as group:
@@ -144,6 +148,7 @@ class Executor:
                     group.create_task(self._send("online", outbox))
                     group.create_task(self._receive("online"))
         finally:
+            Executor.online_now -= 1
             self._end_threads()
         return evaluated.result()
 
@@ -224,20 +229,37 @@ class Executor:
             run.calls += 1
 
     async def _go_on(self, run: Run) -> None:
-        """Evaluate the step that is due, and those after it that are due as well."""
-        await self._on(self._pool, self._evaluate_due, run)
+        """Evaluate the step that is due: a brief one here, and what it sends leaves before the next; else on the
+        thread, with those after it that are due as well."""
+        assert run.at is not None
+        state, step = run.at
+        if self._for_loop(state.call.segment, step):
+            self._evaluate_next(run)
+            await asyncio.sleep(0)
+        else:
+            await self._on(self._pool, self._evaluate_due, run)
+
+    def _for_loop(self, segment: Segment, step: Step) -> bool:
+        """Whether the loop evaluates a step: a brief one, while this run is the only one that it serves."""
+        return Executor.online_now == 1 and brief(segment, step)
 
     def _evaluate_due(self, run: Run) -> None:
-        """On the evaluating thread. What comes next is found before a message leaves: the loop then has the processor
-        to itself."""
-        due = True
-        while due and run.at is not None and not run.over:
-            state, step = run.at
-            message = self._work(state, step)
-            run.go_on()
-            due = run.at is not None and not run.outbox.full and not any(self._awaited(*run.at))
-            if message is not None:
-                run.outbox.put(state.call.index, step.opening, message)
+        """On the evaluating thread."""
+        while self._evaluate_next(run):
+            pass
+
+    def _evaluate_next(self, run: Run) -> bool:
+        """A step; whether the next one is due. What comes next is found before a message leaves: the loop then has the
+        processor to itself."""
+        if run.at is None or run.over:
+            return False
+        state, step = run.at
+        message = self._work(state, step)
+        run.go_on()
+        due = run.at is not None and not run.outbox.full and not any(self._awaited(*run.at))
+        if message is not None:
+            run.outbox.put(state.call.index, step.opening, message)
+        return due
 
     def _tell(self, run: Run) -> None:
         for done in range(run.told + 1, run.calls + 1):

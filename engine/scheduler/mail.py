@@ -1,5 +1,5 @@
 """What crosses between evaluation and link: messages of openings on their way out, cut into frames, and those that
-come in, put together again. The evaluation runs on a thread of its own, the link on the loop."""
+come in, put together again. The evaluation runs on a thread of its own or on the loop, the link on the loop."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outbox:
         return len(self._queue) >= self._most
 
     def put(self, call: int, node: int, message: Bytes) -> None:
-        """A message, from the evaluating thread."""
+        """A message, from where steps are evaluated."""
         self._ready[call, node] = message
         for _ in range(leaving(self._specs, self._ready, self._barrier)):
             self._queue.append(self._cut(self._specs.popleft()))
@@ -115,6 +115,6 @@ class Inbox:
         await self._changed.until(lambda: place in self._whole)
 
     def take(self, place: Place) -> Bytes | None:
-        """A message that is in, on the evaluating thread; None if the peer sends none."""
+        """A message that is in, where steps are evaluated; None if the peer sends none."""
         message = self._messages.pop(place, None)
         return None if message is None else message.data

@@ -109,7 +109,8 @@ class Node:
 
 @lru_cache(maxsize=4096)
 def _stem(origin: str) -> str:
-    return os.path.splitext(os.path.basename(origin.split(":")[0]))[0]
+    name = origin.partition(":")[0].rpartition("/")[2]
+    return name.rpartition(".")[0] or name
 
 
 class Graph:

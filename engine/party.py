@@ -203,7 +203,7 @@ class PartyCall:
         d_hat = np.ascontiguousarray(self.values[node.inputs[1]] & ring_mask(bits)).reshape(-1) if bits else None
         for a, b in tape_slices(n, 16 * levels + 8 * words):
             key = tape((16 * levels + 8 * words) * (b - a)).view(U64)
-            cw, leaf = np.split(key, [2 * levels * (b - a)])
+            cw, leaf = key[: 2 * levels * (b - a)], key[2 * levels * (b - a) :]
             root, tweak = self._words(node, (b - a, 2), 64, 2 * a), Tweak(self.tape_id, self.call.gate(node.index), a)
             keys = (root, cw.reshape(levels, b - a, 2), leaf.reshape(b - a, words), tweak)
             for q, out in zip(asked, outs, strict=True):

@@ -132,6 +132,7 @@ struct MatmulShape {
 struct Target {
     const char* name;
     void (*expand_key)(const u8 key[16], RoundKeys& out);  // the AES-128 key schedule
+    void (*derive_keys)(const RoundKeys& tape, u64 gate, u64 block, HashKeys* out, std::size_t count);  // of 2^16 instances each
     void (*ctr)(const RoundKeys&, u64 offset, u64* out, std::size_t n);
     void (*pack)(const u64* values, int w, u8* out, std::size_t n);
     void (*unpack)(const u8* data, int w, u64* out, std::size_t n);

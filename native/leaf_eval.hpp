@@ -86,9 +86,18 @@ private:
         const Columns c{root_.data(), {levels_.data(), 2 * W, job_.cw.count}, nullptr, nullptr, 0};
         V before[G], plain[G], sloped[G];
         expand(keys, c, Trunk(keys, c, job_.party), start, leaves_, nodes_, before);
-        if (job_.slope) add_up<true>(keys.leaf, from, plain, sloped);
-        else add_up<false>(keys.leaf, from, plain, sloped);
+        for (int g = 0; g < G; ++g) plain[g] = sloped[g] = Isa::zero();
+        const int used = vectors_used(instances);
+        if (job_.slope) add_up<true>(keys.leaf, from, used, plain, sloped);
+        else add_up<false>(keys.leaf, from, used, plain, sloped);
         emit(instances, plain, sloped);
+    }
+
+    // The last group may fill only its first vectors.
+    static int vectors_used(const std::ptrdiff_t* instances) {
+        int used = G;
+        while (instances[B * (used - 1)] < 0) --used;  // a vector begins with an instance, or has none
+        return used;
     }
 
     // An instance's key into place i of the group.
@@ -102,8 +111,8 @@ private:
 
     // Coefficients times words, and slopes times first words of points, word by word. Words of a leaf are those of H', plus CW if t = 1.
     template <bool slope>
-    void add_up(const Isa::Keys& keys, const u64* from, V (&plain)[G], V (&sloped)[G]) const {
-        for (int at = 0; at < G; at += C) {
+    void add_up(const Isa::Keys& keys, const u64* from, int used, V (&plain)[G], V (&sloped)[G]) const {
+        for (int at = 0; at < used; at += C) {
             V sum[C], slope_sum[C];
             for (int g = 0; g < C; ++g) sum[g] = slope_sum[g] = Isa::zero();
             for (u64 q = 0; q < leaves_; ++q) {

@@ -48,13 +48,13 @@ Levels<T> levels(const LevelArray<T>& cw) {
     return {cw.data(), cw.stride(0), int(cw.shape(0))};
 }
 
-std::vector<HashKeys> expand_pairs(const Target* target, const nb::bytes& pairs) {
-    std::vector<HashKeys> keys(pairs.size() / 32);
-    const u8* bytes = reinterpret_cast<const u8*>(pairs.c_str());
-    for (std::size_t i = 0; i < keys.size(); ++i) {
-        target->expand_key(bytes + 32 * i, keys[i].node);
-        target->expand_key(bytes + 32 * i + 16, keys[i].leaf);
-    }
+// The keys that `n` instances of a gate from number `first` on use.
+std::vector<HashKeys> hash_keys(const Target* target, const nb::bytes& tape, u64 gate, u64 first, std::size_t n) {
+    RoundKeys round;
+    target->expand_key(reinterpret_cast<const u8*>(tape.c_str()), round);
+    const u64 block = first >> 16;
+    std::vector<HashKeys> keys(n ? ((first + n - 1) >> 16) - block + 1 : 0);
+    target->derive_keys(round, gate, block, keys.data(), keys.size());
     return keys;
 }
 
@@ -122,18 +122,18 @@ struct Bound {
         else if constexpr (std::is_same_v<Entry, i16>) target->matmul_i16(a.data(), b.data(), w, out.data(), shape);
         else target->matmul_i32(a.data(), b.data(), w, out.data(), shape);
     }
-    void dpf_gen(int m, In<u64> alpha, In<u64> root0, In<u64> root1, u64 first, nb::bytes pairs, LevelArray<u64> cw, Out<u64> leaf,
-                 Out<u8> sigma) const {
-        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
+    void dpf_gen(int m, In<u64> alpha, In<u64> root0, In<u64> root1, nb::bytes tape, u64 gate, u64 first, LevelArray<u64> cw,
+                 Out<u64> leaf, Out<u8> sigma) const {
+        const std::vector<HashKeys> keys = hash_keys(target, tape, gate, first, alpha.size());
         const GenJob job{m, {first, alpha.size(), keys.data()}, alpha.data(), root0.data(), root1.data(), levels(cw), leaf.data(),
                          sigma.data()};
         nb::gil_scoped_release release;
         target->dpf_gen(job);
     }
     // questions: ("interval", e, f, out), ("half_line", e, (up, down, turned), out), ("equal", value, 0, out) or ("lookup", first, table, out).
-    void dpf_eval(int party, int m, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, u64 first, nb::bytes pairs, In<u64> x_hat,
-                  nb::sequence questions) const {
-        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
+    void dpf_eval(int party, int m, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, nb::bytes tape, u64 gate, u64 first,
+                  In<u64> x_hat, nb::sequence questions) const {
+        const std::vector<HashKeys> keys = hash_keys(target, tape, gate, first, x_hat.size());
         EvalJob job{party, m, {first, x_hat.size(), keys.data()}, root.data(), levels(cw), leaf.data(), x_hat.data(), {}};
         for (nb::handle q : questions) {
             const char* kind = nb::borrow<nb::str>(q[0]).c_str();
@@ -153,18 +153,18 @@ struct Bound {
         nb::gil_scoped_release release;
         target->dpf_eval(job);
     }
-    void leaf_gen(int points, In<u64> alpha, In<u64> payload, In<u64> root0, In<u64> root1, u64 first, nb::bytes pairs,
+    void leaf_gen(int points, In<u64> alpha, In<u64> payload, In<u64> root0, In<u64> root1, nb::bytes tape, u64 gate, u64 first,
                   LevelArray<u64> cw, Out<u64> leaf) const {
-        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
+        const std::vector<HashKeys> keys = hash_keys(target, tape, gate, first, alpha.size());
         const LeafGenJob job{points, int(payload.shape(1)), {first, alpha.size(), keys.data()}, alpha.data(), payload.data(),
                              root0.data(), root1.data(), levels(cw), leaf.data()};
         nb::gil_scoped_release release;
         target->leaf_gen(job);
     }
-    void leaf_eval(int party, int m, int points, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, u64 first_instance,
-                   nb::bytes pairs, In<u64> x_hat, nb::object d_hat, u64 first, In<i64> value, nb::object slope,
+    void leaf_eval(int party, int m, int points, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, nb::bytes tape, u64 gate,
+                   u64 first_instance, In<u64> x_hat, nb::object d_hat, u64 first, In<i64> value, nb::object slope,
                    Out<u64> out) const {
-        const std::vector<HashKeys> keys = expand_pairs(target, pairs);
+        const std::vector<HashKeys> keys = hash_keys(target, tape, gate, first_instance, x_hat.size());
         const bool sloped = !slope.is_none();
         const LeafEvalJob job{party, m, points, {first_instance, x_hat.size(), keys.data()}, root.data(), levels(cw), leaf.data(),
                               x_hat.data(), sloped ? nb::cast<In<u64>>(d_hat).data() : nullptr, first, value.data(),
@@ -219,7 +219,7 @@ NB_MODULE(_native, m) {
         .def("dpf_eval", &Bound::dpf_eval)
         .def("leaf_gen", &Bound::leaf_gen)
         .def("leaf_eval", &Bound::leaf_eval, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
+             nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
         .def("onehot_share", &Bound::onehot_share<u8>)
         .def("onehot_share", &Bound::onehot_share<u16>)
         .def("onehot_counts", &Bound::onehot_counts<u8>)

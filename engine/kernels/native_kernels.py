@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from engine.kernels import _native, checks
 from engine.kernels.interface import Bits, Equal, HalfLine, Interval, Keystream, Lookup, Operand, Question, Table, Tweak
-from engine.kernels.keys import block_keys
 from engine.ring import Words, byte_width
 
 __all__ = ["NativeKernels"]
@@ -44,6 +43,10 @@ def encode_operand(o: Words | Operand) -> Encoded:
     if isinstance(o.source, Keystream):
         return o.source.seed, o.source.offset, o.source.size, *numbers
     return o.source, 0, o.source.size // (byte_width(o.bits) if o.source.dtype == np.uint8 else 1), *numbers
+
+
+def _numbers(tweak: Tweak) -> tuple[bytes, int, int]:
+    return tweak.tape, tweak.gate, tweak.first
 
 
 class NativeKernels:
@@ -93,7 +96,7 @@ class NativeKernels:
     ) -> None:
         n = checks.check_dpf(m, {"alpha": alpha}, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
         checks.check_array("sigma", sigma, (n,), np.uint8)
-        self.target.dpf_gen(m, alpha, root0, root1, tweak.first, block_keys(tweak, n), cw, leaf, sigma)
+        self.target.dpf_gen(m, alpha, root0, root1, *_numbers(tweak), cw, leaf, sigma)
 
     def dpf_eval(
         self,
@@ -110,7 +113,7 @@ class NativeKernels:
         n = checks.check_dpf(m, {"x_hat": x_hat}, {"root": root, "leaf": leaf}, cw, tweak)
         checks.check_eval(party, m, n, questions, outs)
         encoded = [encode(question, m, out) for question, out in zip(questions, outs, strict=True)]
-        self.target.dpf_eval(party, m, root, cw, leaf, tweak.first, block_keys(tweak, n), x_hat, encoded)
+        self.target.dpf_eval(party, m, root, cw, leaf, *_numbers(tweak), x_hat, encoded)
 
     def leaf_gen(
         self,
@@ -128,8 +131,7 @@ class NativeKernels:
         checks.check_leaf(m, points, n, width, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
         checks.check_array("alpha", alpha, (n,))
         checks.check_array("payload", payload, (n, width))
-        keys = block_keys(tweak, n)
-        self.target.leaf_gen(points, alpha, payload, root0, root1, tweak.first, keys, cw, leaf)
+        self.target.leaf_gen(points, alpha, payload, root0, root1, *_numbers(tweak), cw, leaf)
 
     def leaf_eval(
         self,
@@ -152,7 +154,7 @@ class NativeKernels:
         checks.check_leaf_tables(party, m, x_hat, d_hat, value, slope)
         checks.check_array("out", out, (n,))
         question = (x_hat, d_hat, first % 2**m, value, slope, out)
-        self.target.leaf_eval(party, m, points, root, cw, leaf, tweak.first, block_keys(tweak, n), *question)
+        self.target.leaf_eval(party, m, points, root, cw, leaf, *_numbers(tweak), *question)
 
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:
         checks.check_share(r, hot0, out)

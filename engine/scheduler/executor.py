@@ -175,7 +175,8 @@ class Executor:
                 await outbox.room()
 
     def _warm(self, segment: Segment) -> None:
-        _steps(segment, self.party)
+        for step in _steps(segment, self.party):
+            brief(segment, step)
         warm(segment)
 
     def _touch(self, segments: tuple[Segment, ...]) -> None:

@@ -42,13 +42,15 @@ SPARE_BYTES = 256 << 20
 @dataclass(frozen=True, slots=True)
 class Job:
     """How to run. `deadline`: seconds that one wait may last. `network`: what each party delays what it sends by.
-    `concurrent`: requests at the same time, on streams of one channel."""
+    `concurrent`: requests at the same time, on streams of one channel. `pinned`: each party has half of the processors
+    to itself, where there are two and the system lets it choose."""
 
     transport: str = "tcp"
     overlap: bool = True
     deadline: float = 300.0
     network: Network | None = None
     concurrent: int = 1
+    pinned: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON."""

@@ -76,7 +76,8 @@ def _statuses(place: BenchFolder) -> Source:
 
 def _run(place: BenchFolder, job: Job, hosts: Hosts | None, early: bool) -> Run:
     try:
-        dealt, parties = _in_one_process(place) if job.transport == "memory" else _in_two(place, hosts, early)
+        one = job.transport == "memory"
+        dealt, parties = _in_one_process(place) if one else _in_two(place, job, hosts, early)
         return Run.of(dealt, parties, (load_side(place.events / "p0.json"), load_side(place.events / "p1.json")))
     finally:
         for used in (*place.tapes.glob("*"), *place.events.glob("*")):
@@ -92,12 +93,26 @@ def _in_one_process(place: BenchFolder) -> tuple[dict[str, Any], list[dict[str, 
     return dealt, read_report(_finish(_start("both", place)))["parties"]
 
 
-def _in_two(place: BenchFolder, hosts: Hosts | None, early: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _in_two(
+    place: BenchFolder, job: Job, hosts: Hosts | None, early: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     dealt = None if early else _deal(place)
-    with _parties(place, hosts) as (client, owner):
+    with _parties(place, hosts) as processes:
+        for process, processors in zip(processes, halves() if job.pinned else ((), ()), strict=True):
+            if processors:
+                os.sched_setaffinity(process.pid, processors)
+        client, owner = processes
         dealt = dealt or _deal(place)
         asked = _finish(client, f"{_listening(owner)}\n")
         return dealt, [read_report(asked), read_report(_finish(owner))]
+
+
+def halves() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The processors of either party; none where there are not two of them, or a process cannot choose. Left to itself,
+    the system often runs both on one processor while the other has nothing to do."""
+    mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    middle = len(mine) // 2
+    return (tuple(mine[:middle]), tuple(mine[middle:])) if middle else ((), ())
 
 
 @contextmanager

@@ -43,6 +43,10 @@ __all__ = ["bench"]
     type=click.IntRange(1, MOST_STREAMS),
     help="Requests at the same time on one channel, with a pair of tapes each.",
 )
+@click.option(
+    "--pin/--no-pin", default=True,
+    help="Each party keeps to its half of the processors, as on a machine of its own; with --no-pin both use all.",
+)  # fmt: skip
 @click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
@@ -55,7 +59,7 @@ __all__ = ["bench"]
 @json_option
 @text_errors
 def bench(
-    workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, variants: str,
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, pin: bool, variants: str,
     network: Network | None, check: bool, folder: Path | None, live: bool, report: Path | None, trace: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -67,7 +71,8 @@ def bench(
     """
     built = build_workload(workload, tokens, parse(variants))
     console.print(f"{built.what} ...", highlight=False)
-    job, reports = Job(transport, overlap, network=network, concurrent=concurrent), Reports(report, trace)
+    job = Job(transport, overlap, network=network, concurrent=concurrent, pinned=pin)
+    reports = Reports(report, trace)
     with LiveView(console) if live else nullcontext() as view, _bar(live) as bar:
         found = run_bench(built, runs, job, folder, bar, check, bool(reports), live=view)
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
@@ -133,7 +138,8 @@ _LABELS = {
 def _how(report: BenchReport) -> str:
     sides = "both parties in one process" if report.one_process else f"two processes over {report.job.transport}"
     behind = f" behind {report.job.network.name}" if report.job.network else ""
-    return sides + behind + ("" if report.job.overlap else ", a barrier after every round")
+    shared = "" if report.one_process or report.job.pinned else ", processors shared"
+    return sides + behind + shared + ("" if report.job.overlap else ", a barrier after every round")
 
 
 def _where(report: BenchReport) -> Table:

@@ -45,10 +45,6 @@ def encode_operand(o: Words | Operand) -> Encoded:
     return o.source, 0, o.source.size // (byte_width(o.bits) if o.source.dtype == np.uint8 else 1), *numbers
 
 
-def _numbers(tweak: Tweak) -> tuple[bytes, int, int]:
-    return tweak.tape, tweak.gate, tweak.first
-
-
 class NativeKernels:
     """See `engine.kernels.interface.Kernels`. `target` is one of `_native.targets()`, by default the first."""
 
@@ -96,7 +92,7 @@ class NativeKernels:
     ) -> None:
         n = checks.check_dpf(m, {"alpha": alpha}, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
         checks.check_array("sigma", sigma, (n,), np.uint8)
-        self.target.dpf_gen(m, alpha, root0, root1, *_numbers(tweak), cw, leaf, sigma)
+        self.target.dpf_gen(m, alpha, root0, root1, tweak.tape, tweak.gate, tweak.first, cw, leaf, sigma)
 
     def dpf_eval(
         self,
@@ -113,7 +109,7 @@ class NativeKernels:
         n = checks.check_dpf(m, {"x_hat": x_hat}, {"root": root, "leaf": leaf}, cw, tweak)
         checks.check_eval(party, m, n, questions, outs)
         encoded = [encode(question, m, out) for question, out in zip(questions, outs, strict=True)]
-        self.target.dpf_eval(party, m, root, cw, leaf, *_numbers(tweak), x_hat, encoded)
+        self.target.dpf_eval(party, m, root, cw, leaf, tweak.tape, tweak.gate, tweak.first, x_hat, encoded)
 
     def leaf_gen(
         self,
@@ -131,7 +127,7 @@ class NativeKernels:
         checks.check_leaf(m, points, n, width, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
         checks.check_array("alpha", alpha, (n,))
         checks.check_array("payload", payload, (n, width))
-        self.target.leaf_gen(points, alpha, payload, root0, root1, *_numbers(tweak), cw, leaf)
+        self.target.leaf_gen(points, alpha, payload, root0, root1, tweak.tape, tweak.gate, tweak.first, cw, leaf)
 
     def leaf_eval(
         self,
@@ -154,7 +150,7 @@ class NativeKernels:
         checks.check_leaf_tables(party, m, x_hat, d_hat, value, slope)
         checks.check_array("out", out, (n,))
         question = (x_hat, d_hat, first % 2**m, value, slope, out)
-        self.target.leaf_eval(party, m, points, root, cw, leaf, *_numbers(tweak), *question)
+        self.target.leaf_eval(party, m, points, root, cw, leaf, tweak.tape, tweak.gate, tweak.first, *question)
 
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:
         checks.check_share(r, hot0, out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.kernels.interface import Kernels, Operand
 from engine.ring import U64, Words
 
-__all__ = ["Shaped", "Symbol", "evaluate", "public_value", "secret_value"]
+__all__ = ["Formula", "Shaped", "Symbol", "compute", "evaluate", "formula", "public_value", "secret_value"]
 
 Symbol = tuple[str, int, int]
 Terms = Sequence[tuple[int, tuple[Symbol, ...]]]
@@ -55,33 +55,39 @@ def secret_value(symbol: Symbol, r: NDArray[Any], ring: int) -> Shaped:
     return x, r.shape
 
 
-def evaluate(
-    terms: Terms,
-    value: Callable[[Symbol], Shaped],
-    shape: tuple[int, ...],
-    ring: int,
-    kernels: Kernels,
-    dealt: Sequence[tuple[Shaped, tuple[Symbol, ...]]] = (),
-) -> Words:
-    """sum c prod(symbols) + sum dealt prod(symbols) mod 2^ring, broadcast to `shape`."""
-    slots: dict[Symbol, int] = {}
-    operands: list[Operand] = []
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A sum of products, made once: the symbols that it takes, and terms (coefficient mod 2^64, places of the factors)
+    among those symbols and, behind them, what is dealt."""
 
-    def add(shaped: Shaped) -> int:
-        operands.append(_spread(*shaped, shape, kernels))
-        return len(operands) - 1
+    symbols: tuple[Symbol, ...]
+    terms: tuple[tuple[int, tuple[int, ...]], ...]
 
-    def slot(symbol: Symbol) -> int:
-        if symbol not in slots:
-            slots[symbol] = add(value(symbol))
-        return slots[symbol]
 
-    program = [(c % (1 << 64), tuple(slot(s) for s in symbols)) for c, symbols in terms]
-    # Coefficients come last, so that monomials with a common beginning share its product.
-    program += [(1, (*(slot(s) for s in symbols), add(coefficient))) for coefficient, symbols in dealt]
+def formula(terms: Terms, dealt: Sequence[tuple[Symbol, ...]] = ()) -> Formula:
+    """sum c prod(symbols) + sum dealt[i] prod(symbols of i). What is dealt comes last in its product, so that monomials
+    with a common beginning share it."""
+    products = [*(symbols for _, symbols in terms), *dealt]
+    symbols = tuple(dict.fromkeys(s for product in products for s in product))
+    places = {s: i for i, s in enumerate(symbols)}
+    known = [(c % (1 << 64), tuple(places[s] for s in product)) for c, product in terms]
+    last = [(1, (*(places[s] for s in product), len(symbols) + i)) for i, product in enumerate(dealt)]
+    return Formula(symbols, (*known, *last))
+
+
+def compute(f: Formula, shaped: Sequence[Shaped], shape: tuple[int, ...], ring: int, kernels: Kernels) -> Words:
+    """The formula mod 2^ring, each of its operands broadcast to `shape`."""
     out = np.empty(prod(shape), U64)
-    kernels.poly(operands, program, ring, out)
+    kernels.poly([_spread(*operand, shape, kernels) for operand in shaped], f.terms, ring, out)
     return out.reshape(shape)
+
+
+def evaluate(
+    terms: Terms, value: Callable[[Symbol], Shaped], shape: tuple[int, ...], ring: int, kernels: Kernels
+) -> Words:
+    """sum c prod(symbols) mod 2^ring, broadcast to `shape`."""
+    f = formula(terms)
+    return compute(f, [value(s) for s in f.symbols], shape, ring, kernels)
 
 
 def _spread(operand: Operand, own: tuple[int, ...], shape: tuple[int, ...], kernels: Kernels) -> Operand:

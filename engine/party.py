@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.basis import Shaped, Symbol, evaluate, public_value
+from engine.basis import Formula, compute, formula, public_value
 from engine.errors import LocalError
 from engine.fss.prg import SeedStream
-from engine.gates.polynomial import lower
+from engine.gates.polynomial import Coefficient, lower
 from engine.graph import LINEAR, Node
 from engine.kernels.interface import (
     Equal,
@@ -242,18 +242,14 @@ class PartyCall:
 
     # ------------------------------------------------------------------ gates
     def _poly(self, node: Node, tape: ReadTape) -> None:
-        lowered, ring = lower(node, self.call.segment.graph), node.type.ring
-        dealt, seed = [], self._seed(node)
-        for c in lowered.coefficients:
+        coefficients, f = _formula(self.call.segment, node.index, self.party)
+        shaped, seed = [public_value(symbol, self.values[symbol[1]]) for symbol in f.symbols], self._seed(node)
+        for c in coefficients:
             size = prod(c.shape)
             source = tape(size * byte_width(c.bits)) if self.party else self.stream.lazy(seed, size)
-            dealt.append(((Operand(source, c.bits, shift=c.shift), c.shape), c.public))
+            shaped.append((Operand(source, c.bits, shift=c.shift), c.shape))
             seed += size
-        free = lowered.free if self.party == 0 else ()
-        self.values[node.index] = evaluate(free, self._basis, node.type.shape, ring, self.kernels, dealt)
-
-    def _basis(self, symbol: Symbol) -> Shaped:
-        return public_value(symbol, self.values[symbol[1]])
+        self.values[node.index] = compute(f, shaped, node.type.shape, node.type.ring, self.kernels)
 
     def _matmul(self, node: Node, _tape: ReadTape) -> None:
         x, y, sx, sy = (self.values[i] for i in node.inputs)
@@ -328,7 +324,16 @@ def warm(segment: Segment) -> None:
             for question in segment.schedule.questions.get(node.index, ()):
                 _tables(segment, question, node.integer("rest") > 0)
         elif node.op == "poly":
-            lower(node, segment.graph)
+            for party in (0, 1):
+                _formula(segment, node.index, party)
+
+
+@lru_cache(maxsize=2048)
+def _formula(segment: Segment, index: int, party: int) -> tuple[tuple[Coefficient, ...], Formula]:
+    """A polynomial's coefficients on the tape, and what a party makes of them: P0 adds what is public."""
+    lowered = lower(segment.graph[index], segment.graph)
+    free = lowered.free if party == 0 else ()
+    return lowered.coefficients, formula(free, [c.public for c in lowered.coefficients])
 
 
 @lru_cache(maxsize=1024)

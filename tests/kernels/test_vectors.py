@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from engine.errors import LocalError
-from engine.kernels.interface import Kernels, Tweak
-from engine.kernels.keys import block_keys
+from engine.kernels.interface import Equal, Kernels, Tweak
+from engine.kernels.keys import block_keys, key_slices
 from engine.kernels.numpy_dpf import fixed_key_hash
 from engine.ring import U64, packed_bytes, ring_mask
 
@@ -74,6 +76,20 @@ def test_every_key_block_and_use_has_its_own_key() -> None:
     assert len({keys[i : i + 16] for i in range(0, len(keys), 16)}) == 6
     expected = (1).to_bytes(8, "little") + (2).to_bytes(4, "little") + (1).to_bytes(4, "little")
     assert keys[80:96] == Cipher(algorithms.AES128(FIPS_KEY), modes.ECB()).encryptor().update(expected)
+
+
+def test_a_call_over_many_key_blocks_equals_its_slices(kernels: Kernels, rng: np.random.Generator) -> None:
+    """More blocks than a kernel derives keys for at once."""
+    m, n, tweak = 3, (17 << 16) + 5, Tweak(FIPS_KEY, gate=2**40 + 1, first=(7 << 16) + 3)
+    root, leaf = rng.integers(0, 2**64, (2, n, 2), dtype=np.uint64)
+    x_hat, cw = np.arange(n, dtype=np.uint64) % np.uint64(8), np.zeros((0, n, 2), np.uint64)
+    whole, parts = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    kernels.dpf_eval(0, m, root, cw, leaf, tweak, x_hat, [Equal(0)], [whole])
+    for _, a, b in key_slices(tweak.first, n):
+        slice_tweak = replace(tweak, first=tweak.first + a)
+        kernels.dpf_eval(0, m, root[a:b], cw[:, a:b], leaf[a:b], slice_tweak, x_hat[a:b], [Equal(0)], [parts[a:b]])
+    assert np.array_equal(whole, parts)
+    assert 0.4 < whole.mean() < 0.6
 
 
 def test_a_wrong_shape_is_refused(kernels: Kernels) -> None:

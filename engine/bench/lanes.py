@@ -1,5 +1,5 @@
-"""What a run spends beside its kernels: frames at either end of a transport, tape from the disk, steps handed to
-threads, and how late timers fire."""
+"""What a run spends beside its kernels: frames at either end of a transport, tape from the disk, steps beside
+their work, and how late timers fire."""
 
 from __future__ import annotations
 

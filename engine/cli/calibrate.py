@@ -55,7 +55,7 @@ def calibrate(output: Path | None, name: str, runs: int, workers: int, as_json: 
     """Measure this machine, in half a minute, for predictions by `simulate` and `sweep`.
 
     Blocks of models and gates are dealt and evaluated, each piece of work timed; then come frames over each transport,
-    tape from the disk, the hand-over of steps to threads, and timers. Close what else computes meanwhile. The file that
+    tape from the disk, what a step takes beside its work, and timers. Close what else computes meanwhile. The file that
     is written is JSON; it holds nothing but times, and the processor's name.
     """
     path = output or default_device()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def _in_two(
     with _parties(place, hosts) as processes:
         for process, processors in zip(processes, halves() if job.pinned else ((), ()), strict=True):
             if processors:
-                os.sched_setaffinity(process.pid, processors)
+                with suppress(ProcessLookupError):  # a process that has ended says why when it is asked
+                    os.sched_setaffinity(process.pid, processors)
         client, owner = processes
         dealt = dealt or _deal(place)
         asked = _finish(client, f"{_listening(owner)}\n")

@@ -109,8 +109,8 @@ def _in_two(
 
 
 def halves() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The processors of either party; none where there are not two of them, or a process cannot choose. Left to itself,
-    the system often runs both on one processor while the other has nothing to do."""
+    """The processors of either party; none where there are not two of them, or a process cannot choose. Left to the
+    system, small workloads took up to 1.4 times as long (docs/decisions/0016-brief-steps-and-processors.md)."""
     mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     middle = len(mine) // 2
     return (tuple(mine[:middle]), tuple(mine[middle:])) if middle else ((), ())

@@ -21,7 +21,7 @@ from benchmarks.floors import Floor, Rates, floors, measure_rates
 from benchmarks.markdown import show, span, written
 from engine.bench.folder import Job
 from engine.bench.report import BenchReport
-from engine.bench.runner import bench
+from engine.bench.runner import TRIES, bench
 from engine.bench.workloads import build_workload
 from engine.cli.common import text_errors
 
@@ -32,7 +32,7 @@ WORKLOADS = (
 LANES = ("evaluate", "prefetch", "send", "receive")
 PHASES = ("workload", "phase", "party", "bound by", "floor", "measured", "times the floor")
 TIMES = ("workload", "rounds", "deal", "open", "prepare", "online", "online, counted", "processor, online", "peak, MB",
-         "largest error")  # fmt: skip
+         "largest error", "taken by the host")  # fmt: skip
 LEAST = 1e-4
 """Seconds below which a floor is not worth a row."""
 console = Console(stderr=True)
@@ -69,7 +69,9 @@ def time_row(report: BenchReport) -> list[str]:
     peak = " / ".join(f"{v / 1e6:.0f}" for v in report.medians(lambda p: p["peak"]))
     rounds = str(report.counted.rounds)
     counted = span(report.seconds("counted"))
-    return [report.workload.name, rounds, *phases, counted, used, peak, f"{report.accuracy.max_error:.2g}"]
+    stolen = [r.stolen for r in report.runs if r.stolen is not None]
+    taken = f"{median(stolen):.1%}" if stolen else ""
+    return [report.workload.name, rounds, *phases, counted, used, peak, f"{report.accuracy.max_error:.2g}", taken]
 
 
 @click.command()
@@ -77,25 +79,31 @@ def time_row(report: BenchReport) -> list[str]:
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1))
 @click.option("--transport", default="tcp", show_default=True)
+@click.option(
+    "--most-stolen", type=click.FloatRange(0, 100), metavar="PERCENT",
+    help="As of roundelay bench, for the tables of times and floors.",
+)  # fmt: skip
 @click.option("--overlap/--without-overlap", default=True, help="The benchmark of overlap too.")
 @click.option("--growth/--without-growth", default=True, help="The benchmark of growth too.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the tables there.")
 @text_errors
 def main(
-    workloads: tuple[str, ...], runs: int, tokens: int, transport: str, overlap: bool, growth: bool,
-    folder: Path | None, page: Path | None,
+    workloads: tuple[str, ...], runs: int, tokens: int, transport: str, most_stolen: float | None, overlap: bool,
+    growth: bool, folder: Path | None, page: Path | None,
 ) -> None:  # fmt: skip
     """Measure WORKLOADS (all that the page shows) beside the limits of this machine."""
     rates = measure_rates()
     console.print(f"limits of one core: {rates}", highlight=False)
     phases, times = [], []
+    share = None if most_stolen is None else most_stolen / 100
     for name in workloads or WORKLOADS:
         console.print(f"{name} ...", highlight=False)
-        report = bench(build_workload(name, tokens), runs, Job(transport), folder)
+        report = bench(build_workload(name, tokens), runs, Job(transport), folder, most_stolen=share)
         phases += list(phase_rows(report, rates))
         times.append(time_row(report))
-    about = f"{tokens} tokens, {transport}, medians of {runs} runs, {os.cpu_count()} cores. One core: {rates}."
+    chosen = "" if share is None else f" repeated up to {TRIES} times where the host took more than {share:.1%}"
+    about = f"{tokens} tokens, {transport}, medians of {runs} runs{chosen}, {os.cpu_count()} cores. One core: {rates}."
     show("times, seconds", TIMES, times)
     show("distance to the floor, seconds", PHASES, phases)
     if page is not None:

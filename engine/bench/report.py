@@ -23,15 +23,17 @@ Pair = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run. `parties` are the reports of P0 and P1, `dealt` the dealer's; `sides` what they recorded, if asked."""
+    """One run. `parties` are the reports of P0 and P1, `dealt` the dealer's; `sides` what they recorded, if asked;
+    `stolen` the share of processor time that the host took, if the system tells."""
 
     dealt: Report = field(repr=False)
     parties: tuple[Report, Report] = field(repr=False)
     sides: Sides = field(default=(None, None), repr=False)
+    stolen: float | None = None
 
     @staticmethod
-    def of(dealt: Report, parties: Sequence[Report], sides: Sides = (None, None)) -> Run:
-        return Run(dealt, (parties[0], parties[1]), sides)
+    def of(dealt: Report, parties: Sequence[Report], sides: Sides = (None, None), stolen: float | None = None) -> Run:
+        return Run(dealt, (parties[0], parties[1]), sides, stolen)
 
     def pair(self, name: str) -> list[Any]:
         return [p[name] for p in self.parties]
@@ -48,13 +50,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """All runs of a workload, and how good the last one's outputs were."""
+    """All runs of a workload, and how good the last one's outputs were. `repeated`: how many others were left out
+    because the host took more than the share `most_stolen`, or more than in those that stayed."""
 
     workload: Workload
     plan: Plan
     job: Job
     runs: tuple[Run, ...]
     accuracy: Accuracy
+    most_stolen: float | None = None
+    repeated: int = 0
 
     @property
     def one_process(self) -> bool:
@@ -102,6 +107,7 @@ class BenchReport:
             "lane_seconds": [r.pair("lanes") for r in self.runs],
             "requests_per_second": [self.job.concurrent / s for s in self.seconds("online")],
             "shared": [r.pair("shared") for r in self.runs],
+            "stolen": [r.stolen for r in self.runs], "most_stolen": self.most_stolen, "repeated": self.repeated,
             "layers": [c.as_dict() for c in by_layer(self.plan)],
             **self.accuracy.as_dict(),
         }  # fmt: skip

@@ -14,9 +14,10 @@ from typing import Any
 
 from engine.bench.folder import BenchFolder, Job, bench_folder, read_report
 from engine.bench.report import BenchReport, Run
+from engine.bench.stolen import Processors
 from engine.bench.workload import Workload
 from engine.clear import clear
-from engine.errors import LocalError, PeerTimeout
+from engine.errors import InputError, LocalError, PeerTimeout
 from engine.kernels import get_kernels
 from engine.report.live import LiveView, Source
 from engine.report.relay import read_statuses
@@ -30,6 +31,8 @@ __all__ = ["bench"]
 Hosts = tuple[Host, Host]
 START_SECONDS = 60.0
 RUN_SECONDS = 1800.0
+TRIES = 5
+"""Times the number of runs that are made at most for as many in which the host took little."""
 
 
 def bench(
@@ -43,14 +46,19 @@ def bench(
     hosts: Hosts | None = None,
     live: LiveView | None = None,
     early: bool = False,
+    most_stolen: float | None = None,
 ) -> BenchReport:
     """Measure `runs` runs. `folder`: where weights and tapes lie meanwhile. With `check`, the program first runs in the
     clear with every bound checked (BoundError). With `record`, runs hold what both parties did when.
     `hosts`: where client and owner run, if not on the loopback. `live` shows every run as its client sees it. `early`:
-    both parties start while the dealer deals, so that a run takes less time and its dealing more. Raises InputError,
+    both parties start while the dealer deals, so that a run takes less time and its dealing more. `most_stolen`: runs
+    are repeated until as many as asked for had at most this share of their processor time taken by the machine's host,
+    or there are TRIES times as many; the ones with the least stay, whatever their times. Raises InputError,
     LocalError."""
     job = job or Job()
     open_transport(job.transport)
+    if most_stolen is not None and Processors.now() is None:
+        raise InputError("this system does not tell what its host takes of the processors: leave out --most-stolen")
     plan = Plan(workload.program)
     if check:
         clear(plan, get_kernels(), workload.inputs, workload.weights, check=True)
@@ -60,14 +68,26 @@ def bench(
             place.events.mkdir()
         if live is not None:
             place.live.mkdir()
-        for i in range(runs):
-            seen = nullcontext() if live is None else live.follow(f"run {i + 1} of {runs}", _statuses(place))
+        while (quiet := _quiet(done, most_stolen)) < runs and len(done) < TRIES * runs:
+            seen = nullcontext() if live is None else live.follow(f"run {quiet + 1} of {runs}", _statuses(place))
             with seen:
                 done.append(_run(place, job, hosts, early))
             if progress is not None:
-                progress(i + 1, runs)
+                progress(_quiet(done, most_stolen), runs)
         outputs = place.outputs()
-    return BenchReport(workload, plan, job, tuple(done), workload.accuracy(outputs))
+    accuracy, repeated = workload.accuracy(outputs), len(done) - runs
+    return BenchReport(workload, plan, job, _least_stolen(done, runs), accuracy, most_stolen, repeated)
+
+
+def _quiet(done: list[Run], most_stolen: float | None) -> int:
+    """Runs in which the host took at most that share."""
+    return sum(most_stolen is None or (r.stolen or 0.0) <= most_stolen for r in done)
+
+
+def _least_stolen(done: list[Run], runs: int) -> tuple[Run, ...]:
+    """As many as asked for, in the order in which they were made."""
+    kept = sorted(range(len(done)), key=lambda i: done[i].stolen or 0.0)[:runs]
+    return tuple(done[i] for i in sorted(kept))
 
 
 def _statuses(place: BenchFolder) -> Source:
@@ -75,10 +95,14 @@ def _statuses(place: BenchFolder) -> Source:
 
 
 def _run(place: BenchFolder, job: Job, hosts: Hosts | None, early: bool) -> Run:
+    before = Processors.now()
     try:
         one = job.transport == "memory"
         dealt, parties = _in_one_process(place) if one else _in_two(place, job, hosts, early)
-        return Run.of(dealt, parties, (load_side(place.events / "p0.json"), load_side(place.events / "p1.json")))
+        after = Processors.now()
+        stolen = None if before is None or after is None else before.share_stolen(after)
+        sides = load_side(place.events / "p0.json"), load_side(place.events / "p1.json")
+        return Run.of(dealt, parties, sides, stolen)
     finally:
         for used in (*place.tapes.glob("*"), *place.events.glob("*")):
             used.unlink()

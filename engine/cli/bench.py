@@ -47,6 +47,10 @@ __all__ = ["bench"]
     "--pin/--no-pin", default=True,
     help="Each party keeps to its half of the processors, as on a machine of its own; with --no-pin both use all.",
 )  # fmt: skip
+@click.option(
+    "--most-stolen", type=click.FloatRange(0, 100), metavar="PERCENT",
+    help="Repeat runs, up to 5 times as many, in which the host of this virtual machine took more processor time.",
+)  # fmt: skip
 @click.option("--variants", default="default", show_default=True, help="Of the plan: bands=2,frame=262144,exp=leaf ...")
 @network_option("each of the two processes delays what it sends.")
 @click.option("--check", is_flag=True, help="First run in the clear, every bound checked.")
@@ -59,7 +63,8 @@ __all__ = ["bench"]
 @json_option
 @text_errors
 def bench(
-    workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, pin: bool, variants: str,
+    workload: str, runs: int, tokens: int, transport: str, overlap: bool, concurrent: int, pin: bool,
+    most_stolen: float | None, variants: str,
     network: Network | None, check: bool, folder: Path | None, live: bool, report: Path | None, trace: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -74,7 +79,8 @@ def bench(
     job = Job(transport, overlap, network=network, concurrent=concurrent, pinned=pin)
     reports = Reports(report, trace)
     with LiveView(console) if live else nullcontext() as view, _bar(live) as bar:
-        found = run_bench(built, runs, job, folder, bar, check, bool(reports), live=view)
+        share = None if most_stolen is None else most_stolen / 100
+        found = run_bench(built, runs, job, folder, bar, check, bool(reports), live=view, most_stolen=share)
     Output(as_json).result(found.as_dict(), _costs(found), _times(found), _where(found), _accuracy(found))
     if reports:
         reports.write(_foretold(recorded(found), found))
@@ -125,6 +131,11 @@ def _times(report: BenchReport) -> Table:
     if report.job.concurrent > 1:
         rates = [report.job.concurrent / s for s in report.seconds("online")]
         table.add_row("requests a second", *(f"{v:.3f}" for v in (median(rates), min(rates), max(rates))))
+    stolen = [r.stolen for r in report.runs if r.stolen is not None]
+    if stolen:
+        table.add_row("taken by the host", *(f"{v:.1%}" for v in (median(stolen), min(stolen), max(stolen))))
+    if report.repeated:
+        table.add_row("runs left out for that", str(report.repeated))
     peaks = report.medians(lambda p: p["peak"])
     table.add_row("peak anonymous memory", " / ".join(size(v) for v in peaks))
     return table

@@ -82,7 +82,7 @@ class _Clear:
     def run(self) -> None:
         s = self.call.segment
         for position, index in enumerate(s.schedule.order):
-            node = s.graph[index]
+            node = s.traced[index]
             if node.type.kind not in ("weight", "key") and node.op != "wire":
                 self.x[index] = reduce(self._value(node), node.type.ring)
                 self._look(node)
@@ -109,7 +109,7 @@ class _Clear:
         return _METHODS[node.op](self, node)
 
     def _node(self, index: int) -> Node:
-        return self.call.segment.graph[index]
+        return self.call.segment.traced[index]
 
     def _weight(self, index: int) -> NDArray[Any]:
         return self.weights[self.call.call.prefix + self._node(index).text("name")]

@@ -18,7 +18,7 @@ ROWS = {
     1: "kernels",
     2: "fss spec graph expr wires variants",
     3: "gates tape",
-    4: "linear basis parameters clear dealer party cost choices "
+    4: "linear basis narrow parameters clear dealer party cost choices "
     "scheduler scheduler.rounds scheduler.plan scheduler.frames scheduler.steps "
     "models models.shapes models.bert models.gpt2 models.llama models.layers",
     5: "models. scheduler.executor scheduler.timeline scheduler.link scheduler.mail scheduler.shelf",

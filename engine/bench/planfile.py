@@ -17,7 +17,7 @@ __all__ = ["plan_from_text", "plan_to_text"]
 def plan_to_text(plan: Plan) -> str:
     """Segments, calls and digest as JSON. A plan is public."""
     program = plan.program
-    segments = [{"name": s.graph.name, "nodes": [_node(n) for n in s.graph], "outputs": s.graph.outputs}
+    segments = [{"name": s.traced.name, "nodes": [_node(n) for n in s.traced], "outputs": s.traced.outputs}
                 for s in program.segments]  # fmt: skip
     calls = [[c.segment, c.name, c.prefix, c.inputs] for c in program.calls]
     variants = str(program.variants)

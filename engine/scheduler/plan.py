@@ -7,13 +7,14 @@ compute it and compare the digest. Nobody writes a byte count by hand; all of th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from engine.errors import TraceError
 from engine.gates.polynomial import lower
 from engine.graph import Graph, Node
 from engine.kernels.interface import leaf_levels, tree_levels
+from engine.narrow import narrowed
 from engine.ring import byte_width, packed_bytes
 from engine.scheduler.rounds import Schedule, schedule
 from engine.variants import DEFAULT, Variants
@@ -44,9 +45,11 @@ class Need:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A traced graph with its schedule, needs and openings."""
+    """A traced graph with its schedule, needs and openings. graph: as parties and dealer read it, its shares no wider
+    than need be; traced: as the author wrote it."""
 
     graph: Graph
+    traced: Graph = field(repr=False)
     schedule: Schedule
     needs: tuple[Need, ...]
     openings: tuple[Opening, ...]
@@ -158,6 +161,7 @@ def _check_outputs(program: Program) -> None:
 
 def segment(graph: Graph) -> Segment:
     """Plan a traced graph."""
+    traced, graph = graph, narrowed(graph)
     s = schedule(graph)
     needs = tuple(_need(n, graph) for n in graph)
     offsets: list[tuple[int, int]] = [(0, 0)] * len(graph)
@@ -168,7 +172,7 @@ def segment(graph: Graph) -> Segment:
     used = set(s.order)
     tape = tuple(sum(n.tape[p] for i, n in enumerate(needs) if i in used) for p in (0, 1))
     openings = tuple(_opening(graph[i], graph, s) for i in s.order if graph[i].opening)
-    return Segment(graph, s, needs, openings, tuple(offsets), tape, seed)  # type: ignore[arg-type]
+    return Segment(graph, traced, s, needs, openings, tuple(offsets), tape, seed)  # type: ignore[arg-type]
 
 
 def _even(words: int) -> int:

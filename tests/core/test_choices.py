@@ -58,8 +58,8 @@ def test_a_width_is_the_sum_of_its_reasons(s: Segment) -> None:
 
 def test_a_product_explains_the_ring_of_its_factors() -> None:
     wide = [w for w in widths(block()) if w.spare > 8]
-    assert wide and all(" for matmul at" in w.reason or " for weight_matmul at" in w.reason
-                        or " for poly at" in w.reason or " for the next segment" in w.reason for w in wide)  # fmt: skip
+    reasons = ("matmul at", "weight_matmul at", "weight_gain at", "poly at", "the next segment")
+    assert wide and all(any(f" for {reason}" in w.reason for reason in reasons) for w in wide)
 
 
 def test_forms_are_named() -> None:

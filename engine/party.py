@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from engine.basis import Formula, compute, formula, public_value
 from engine.errors import LocalError
 from engine.fss.prg import SeedStream
+from engine.fuse import Chain
 from engine.gates.polynomial import Coefficient, lower
 from engine.graph import LINEAR, Node
 from engine.kernels.interface import (
@@ -113,6 +114,12 @@ class PartyCall:
             self._linear(node)
         elif (method := _METHODS.get(node.op)) is not None:
             method(self, node, tape)
+
+    def evaluate_chain(self, node: Node, chain: Chain) -> None:
+        """Compute a node from the values that its chain begins with."""
+        shaped = [public_value(symbol, _compact(self.values[symbol[1]])) for symbol in chain.formula.symbols]
+        total = compute(chain.formula, shaped, node.type.shape, chain.ring, self.kernels)
+        self.values[node.index] = np.right_shift(total, U64(chain.drop), out=total) if chain.drop else total
 
     def forget(self, index: int) -> None:
         self.values.pop(index, None)
@@ -299,6 +306,11 @@ class PartyCall:
     def _reveal(self, node: Node, tape: ReadTape) -> None:
         if node.integer("to") == self.party:
             self.values[~node.index] = self._from_tape(tape, (node.type.size,), node.type.ring)
+
+
+def _compact(x: Words) -> Words:
+    """Without what was only broadcast."""
+    return x[tuple(slice(1) if stride == 0 else slice(None) for stride in x.strides)]
 
 
 def _less(x: Words, share: Words | None) -> Words:

@@ -10,7 +10,7 @@ from engine.scheduler.plan import Plan, Segment
 from engine.scheduler.steps import Step, static_nodes, steps
 from engine.scheduler.timeline import Event
 from simulators.device import Device
-from simulators.work import Work, evaluated, message, opened
+from simulators.work import Work, chained, evaluated, message, opened
 
 __all__ = ["Priced", "Pricing"]
 
@@ -64,7 +64,8 @@ class Pricing:
 
     def _priced(self, s: Segment, step: Step, party: int) -> Priced:
         parts: list[tuple[int, Work]] = [(i, opened(s, i, party)) for i in step.waits]
-        parts += [(i, evaluated(s, i, party)) for i in step.nodes]
+        chains = dict(step.chains)
+        parts += [(i, chained(s.graph[i], chains[i]) if i in chains else evaluated(s, i, party)) for i in step.nodes]
         parts += [(i, opened(s, i, party)) for i in step.outputs]
         parts += [(step.opening, message(s.graph[step.opening]))] if step.opening >= 0 else []
         cuts: list[tuple[str, float]] = []

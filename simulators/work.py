@@ -11,12 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 from engine.cost import aes_steps
+from engine.fuse import Chain
 from engine.gates.polynomial import Lowered, lower
 from engine.graph import Node
 from engine.kernels.interface import leaf_levels, tree_levels
 from engine.scheduler.plan import Segment
 
-__all__ = ["Work", "evaluated", "message", "opened"]
+__all__ = ["Work", "chained", "evaluated", "message", "opened"]
 
 Work = Mapping[str, float]
 
@@ -61,6 +62,12 @@ def evaluated(s: Segment, index: int, party: int) -> Work:
         case "wire" | "weight" | "interval" | "half_line" | "equal" | "lookup" | "piece" | "input" | "open":
             return {}
     return {node.op: 1, f"{node.op}.words": max(node.type.size, _inputs(s, node))}
+
+
+def chained(node: Node, chain: Chain) -> Work:
+    """A chain of linear operations: a polynomial of first degree, in which nothing is dealt."""
+    n = node.type.size
+    return {"poly": 1, "poly.words": n, "poly.operands": n * len(chain.sources)}
 
 
 def _source(party: int) -> str:

@@ -291,8 +291,12 @@ class Executor:
             for index in step.waits:
                 stretch.next(graph[index].gate)
                 self._complete(state, graph[index])
+            chains = dict(step.chains)
             for index in step.nodes:
                 stretch.next(graph[index].gate)
+                if index in chains:
+                    state.evaluate_chain(graph[index], chains[index])
+                    continue
                 state.evaluate(graph[index], Cursor(self._shelf, call.segment.needs[index].tape[self.party]).read)
             for index in step.outputs:
                 stretch.next(graph[index].gate)

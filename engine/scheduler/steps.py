@@ -7,8 +7,9 @@ sent in the prepare phase are left out: online, a party does no work for weights
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from engine.fuse import Chain, chains
 from engine.graph import Graph, Node
 from engine.scheduler.plan import Opening, Segment
 
@@ -17,14 +18,15 @@ __all__ = ["Step", "before", "static_nodes", "steps", "working_bytes"]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """waits: openings to complete first; nodes: to evaluate in order; forget: values last used here; opening: what it
-    ends in, -1 in the last step, which completes `outputs`, what is revealed to this party."""
+    """waits: openings to complete first; nodes: to evaluate in order, some of them as chains; forget: values last used
+    here; opening: what it ends in, -1 in the last step, which completes `outputs`, what is revealed to this party."""
 
     waits: tuple[int, ...]
     nodes: tuple[int, ...]
     forget: tuple[int, ...]
     opening: int
     outputs: tuple[int, ...] = ()
+    chains: tuple[tuple[int, Chain], ...] = field(default=(), compare=False)
 
 
 def steps(s: Segment, party: int) -> tuple[Step, ...]:
@@ -50,7 +52,7 @@ def steps(s: Segment, party: int) -> tuple[Step, ...]:
     last = _step(graph, batch, [], -1, opened)
     waits = tuple(dict.fromkeys([*last.waits, *(i for i in ends if i not in opened)]))
     outputs = tuple(n.index for n in graph if n.op == "reveal" and n["to"] == party)
-    return (*out, Step(waits, last.nodes, (), -1, outputs))
+    return (*out, replace(last, waits=waits, outputs=outputs))
 
 
 def before(s: Segment, step: Step) -> tuple[Opening, ...]:
@@ -84,7 +86,8 @@ def _step(graph: Graph, batch: list[int], dying: list[int], opening: int, opened
     used += list(graph[opening].inputs) if opening >= 0 else []
     waits = tuple(dict.fromkeys(i for i in used if graph[i].op in ("input", "open") and i not in opened))
     opened.update(waits)
-    return Step(waits, tuple(batch), tuple(dying), opening)
+    nodes, fused = chains(graph, batch)
+    return Step(waits, nodes, tuple(dying), opening, chains=fused)
 
 
 def _needed(s: Segment, party: int) -> set[int]:

@@ -8,6 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from engine import fuse
 from engine.cost import plan_cost
 from engine.scheduler import executor as module
 from engine.transport.channel import Channel, ChannelOptions
@@ -115,3 +116,13 @@ async def test_the_timeline_has_names_and_sizes_of_every_lane(parties: Parties) 
         assert sum(e.bytes for e in events if e.lane == "send") == cost.online[p] + cost.prepare[p]
         assert sum(e.bytes for e in events if e.lane == "receive") == cost.online[1 - p] + cost.prepare[1 - p]
         assert all(e.start <= e.stop for e in events)
+
+
+async def test_chains_of_any_size_change_no_bit(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
+    module._steps.cache_clear()
+    monkeypatch.setattr(fuse, "LEAST", 1)
+    try:
+        assert any(s.chains for call in parties.plan.calls for p in (0, 1) for s in module._steps(call.segment, p))
+        check(parties, await parties.run(memory_pair()))
+    finally:
+        module._steps.cache_clear()

@@ -216,9 +216,9 @@ class PartyCall:
             for q, out in zip(asked, outs, strict=True):
                 at = (x_hat[a:b], None if d_hat is None else d_hat[a:b], q.integer("first"))
                 tables = _tables(self.call.segment, q.index, bits > 0)
-                self.kernels.leaf_eval(self.party, m, points, *keys, *at, *tables, out[a:b])
+                self.kernels.leaf_eval(self.party, m, points, *keys, *at, *tables, q.type.ring, out[a:b])
         for q, out in zip(asked, outs, strict=True):
-            self.values[q.index] = reduce_into(out, q.type.ring).reshape(q.type.shape)
+            self.values[q.index] = out.reshape(q.type.shape)
 
     def _onehot(self, node: Node, tape: ReadTape) -> None:
         shape = (*node.type.shape, node.integer("buckets"))

@@ -63,6 +63,8 @@ struct Isa : KeySchedule {
     static V subtract(V a, V b) { return _mm_sub_epi64(a, b); }
     static V low_words(V a, V b) { return _mm_unpacklo_epi64(a, b); }  // of each block
     // sum + a b, word by word; b is two words, the same for every block.
+    static constexpr bool short_products = false;
+    template <bool>
     static V add_product(V sum, V a, const u64* b) {
         const u64 low = u64(_mm_cvtsi128_si64(a)) * b[0], high = u64(_mm_extract_epi64(a, 1)) * b[1];
         return _mm_add_epi64(sum, _mm_set_epi64x(i64(high), i64(low)));

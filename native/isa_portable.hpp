@@ -56,6 +56,8 @@ struct Isa {
     static V subtract(V a, V b) { return {a.lo - b.lo, a.hi - b.hi}; }
     static V low_words(V a, V b) { return {a.lo, b.lo}; }  // of each block
     // sum + a b, word by word; b is two words, the same for every block.
+    static constexpr bool short_products = false;
+    template <bool>
     static V add_product(V sum, V a, const u64* b) { return {sum.lo + a.lo * b[0], sum.hi + a.hi * b[1]}; }
     static u64 equal(u64 a, u64 b) {  // all ones if so
         const u64 x = a ^ b;

@@ -105,6 +105,7 @@ struct LeafEvalJob {
     u64 first;
     const i64 *value, *slope;
     u64 size;
+    int width;  // of the ring of `out`
     u64* out;
 };
 

@@ -46,6 +46,8 @@ inline Array<std::ptrdiff_t> by_lead(const LeafEvalJob& job, std::size_t start, 
     return order;
 }
 
+// `brief`: whether sums are wanted modulo 2^52 at most.
+template <bool brief>
 class LeafEvaluator {
 public:
     explicit LeafEvaluator(const LeafEvalJob& job)
@@ -125,7 +127,7 @@ private:
                     for (int g = 0; g < C; ++g) {
                         y[g] = Isa::add_if(y[g], Isa::odd(seeds[g]), cw_[block * G + u64(at + g)]);
                         const u64* factors = coefficients_.plain.data() + from[at + g] * coefficients_.pitch + 2 * (q * blocks_ + block);
-                        sum[g] = Isa::add_product(sum[g], y[g], factors);
+                        sum[g] = Isa::add_product<brief>(sum[g], y[g], factors);
                     }
                 };
                 for (u64 block = 0; block < blocks_; block += 2) {
@@ -137,7 +139,7 @@ private:
                     if constexpr (slope)
                         for (int g = 0; g < C; ++g) {
                             const u64* factors = coefficients_.slopes.data() + from[at + g] + q * points_ + block;
-                            slope_sum[g] = Isa::add_product(slope_sum[g], Isa::low_words(y[g], z[g]), factors);
+                            slope_sum[g] = Isa::add_product<brief>(slope_sum[g], Isa::low_words(y[g], z[g]), factors);
                         }
                 }
             }
@@ -156,14 +158,20 @@ private:
             if (instances[i] < 0) continue;
             u64 total = sum[2 * i] + sum[2 * i + 1];
             if (job_.slope) total += job_.d_hat[instances[i]] * (slope_sum[2 * i] + slope_sum[2 * i + 1]);
-            job_.out[instances[i]] = job_.party ? u64(0) - total : total;
+            job_.out[instances[i]] = (job_.party ? u64(0) - total : total) & low_bits(job_.width);
         }
     }
 };
 
-inline void leaf_eval(const LeafEvalJob& job) {
-    LeafEvaluator evaluator(job);
+template <bool brief>
+void evaluate_leaves(const LeafEvalJob& job) {
+    LeafEvaluator<brief> evaluator(job);
     for_keys(job.slice, [&](const HashPair& keys, std::size_t start, std::size_t stop) { evaluator.evaluate(keys, start, stop); });
+}
+
+inline void leaf_eval(const LeafEvalJob& job) {
+    if (Isa::short_products && job.width <= 52) evaluate_leaves<Isa::short_products>(job);
+    else evaluate_leaves<false>(job);
 }
 
 }  // namespace

@@ -162,13 +162,13 @@ struct Bound {
         target->leaf_gen(job);
     }
     void leaf_eval(int party, int m, int points, In<u64> root, LevelArray<const u64> cw, In<u64> leaf, nb::bytes tape, u64 gate,
-                   u64 first_instance, In<u64> x_hat, nb::object d_hat, u64 first, In<i64> value, nb::object slope,
+                   u64 first_instance, In<u64> x_hat, nb::object d_hat, u64 first, In<i64> value, nb::object slope, int width,
                    Out<u64> out) const {
         const std::vector<HashKeys> keys = hash_keys(target, tape, gate, first_instance, x_hat.size());
         const bool sloped = !slope.is_none();
         const LeafEvalJob job{party, m, points, {first_instance, x_hat.size(), keys.data()}, root.data(), levels(cw), leaf.data(),
                               x_hat.data(), sloped ? nb::cast<In<u64>>(d_hat).data() : nullptr, first, value.data(),
-                              sloped ? nb::cast<In<i64>>(slope).data() : nullptr, value.size(), out.data()};
+                              sloped ? nb::cast<In<i64>>(slope).data() : nullptr, value.size(), width, out.data()};
         nb::gil_scoped_release release;
         target->leaf_eval(job);
     }
@@ -219,7 +219,7 @@ NB_MODULE(_native, m) {
         .def("dpf_eval", &Bound::dpf_eval)
         .def("leaf_gen", &Bound::leaf_gen)
         .def("leaf_eval", &Bound::leaf_eval, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg())
+             nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg())
         .def("onehot_share", &Bound::onehot_share<u8>)
         .def("onehot_share", &Bound::onehot_share<u16>)
         .def("onehot_counts", &Bound::onehot_counts<u8>)

@@ -83,7 +83,7 @@ class Maker:
 
         def evaluate() -> None:
             key = (roots[0], cw, leaf, TWEAK)
-            self.kernels.leaf_eval(0, m, points, *key, alpha, d_hat, -(size // 2), value, slope, out)
+            self.kernels.leaf_eval(0, m, points, *key, alpha, d_hat, -(size // 2), value, slope, 52, out)
 
         moved = cw.nbytes + leaf.nbytes
         yield Case(f"leaf_gen  m={m} 2^{points} points x 2", n, generate, moved, (2 * levels + words) * n)

@@ -81,6 +81,7 @@ class Target:
         first: int,
         value: Table,
         slope: Table | None,
+        w: int,
         out: Words,
     ) -> None: ...
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None: ...

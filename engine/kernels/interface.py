@@ -209,10 +209,11 @@ class Kernels(Protocol):
         first: int,
         value: Table,
         slope: Table | None,
+        w: int,
         out: Words,
     ) -> None:
-        """Share of value[j] + slope[j] d at j = x - first mod 2^m, 0 outside the table. Without slope P = 1, payload
-        (1); with slope P = 2, payload (1, r_d), and d = d_hat - r_d."""
+        """Share mod 2^w of value[j] + slope[j] d at j = x - first mod 2^m, 0 outside the table. Without slope P = 1,
+        payload (1); with slope P = 2, payload (1, r_d), and d = d_hat - r_d."""
 
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:
         """out[i, k] = [k = r_i] - hot0[i, k] in the ring of the dtype (uint8 or uint16); r (n,), hot0, out (n, B)."""

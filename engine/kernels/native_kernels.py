@@ -143,13 +143,15 @@ class NativeKernels:
         first: int,
         value: Table,
         slope: Table | None,
+        w: int,
         out: Words,
     ) -> None:
         points, n, width = min(points, m), len(x_hat), 1 if slope is None else 2
         checks.check_leaf(m, points, n, width, {"root": root, "leaf": leaf}, cw, tweak)
         checks.check_leaf_tables(party, m, x_hat, d_hat, value, slope)
+        checks.check_width(w)
         checks.check_array("out", out, (n,))
-        question = (x_hat, d_hat, first % 2**m, value, slope, out)
+        question = (x_hat, d_hat, first % 2**m, value, slope, w, out)
         self.target.leaf_eval(party, m, points, root, cw, leaf, tweak.tape, tweak.gate, tweak.first, *question)
 
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:

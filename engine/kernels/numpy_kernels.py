@@ -195,11 +195,13 @@ class NumpyKernels:
         first: int,
         value: Table,
         slope: Table | None,
+        w: int,
         out: Words,
     ) -> None:
         points, n, width = min(points, m), len(x_hat), 1 if slope is None else 2
         checks.check_leaf(m, points, n, width, {"root": root, "leaf": leaf}, cw, tweak)
         checks.check_leaf_tables(party, m, x_hat, d_hat, value, slope)
+        checks.check_width(w)
         checks.check_array("out", out, (n,))
         leaves, size = 1 << (m - points), len(value)
         point = np.arange(1 << points, dtype=U64)
@@ -216,7 +218,7 @@ class NumpyKernels:
                 if slope is not None and d_hat is not None:
                     share += slope.view(U64)[at] * (d_hat[piece][:, None] * y[:, 0::2] - y[:, 1::2])
                 total += np.where(j < U64(size), share, U64(0)).sum(1, dtype=U64)
-            out[piece] = total if party == 0 else U64(0) - total
+            out[piece] = (total if party == 0 else U64(0) - total) & ring_mask(w)
 
     def onehot_share(self, r: Words, hot0: NDArray[Any], out: NDArray[Any]) -> None:
         checks.check_share(r, hot0, out)

@@ -156,12 +156,13 @@ class ThreadedKernels:
         first: int,
         value: Table,
         slope: Table | None,
+        w: int,
         out: Words,
     ) -> None:
         def work(a: int, b: int) -> None:
             keys = (root[a:b], cw[:, a:b], leaf[a:b], _at(tweak, a), x_hat[a:b])
             d = None if d_hat is None else d_hat[a:b]
-            self._inner.leaf_eval(party, m, points, *keys, d, first, value, slope, out[a:b])
+            self._inner.leaf_eval(party, m, points, *keys, d, first, value, slope, w, out[a:b])
 
         self._each(x_hat.size, max(self._grain // 128, 1), work)
 

@@ -141,7 +141,10 @@ def test_range_lookup(kernels: Kernels, rng: np.random.Generator, m: int, first:
 
 @pytest.mark.parametrize(("m", "points"), [(1, 3), (3, 3), (4, 0), (10, 7), (14, 3), (23, 3)])
 @pytest.mark.parametrize("interpolated", [False, True])
-def test_arithmetic_leaf(kernels: Kernels, rng: np.random.Generator, m: int, points: int, interpolated: bool) -> None:
+@pytest.mark.parametrize("ring", [40, 52, 64])
+def test_arithmetic_leaf(
+    kernels: Kernels, rng: np.random.Generator, m: int, points: int, interpolated: bool, ring: int
+) -> None:
     n, size, first = 400, min(300, 2**m), -5
     width = 2 if interpolated else 1
     value, slope = rng.integers(-(2**50), 2**50, size), rng.integers(-(2**20), 2**20, size)
@@ -157,13 +160,14 @@ def test_arithmetic_leaf(kernels: Kernels, rng: np.random.Generator, m: int, poi
     total = np.zeros(n, U64)
     for party in (0, 1):
         share = np.zeros(n, U64)
-        question = (x_hat, d_hat if interpolated else None, first, value, slope if interpolated else None, share)
+        question = (x_hat, d_hat if interpolated else None, first, value, slope if interpolated else None, ring, share)
         kernels.leaf_eval(party, m, points, roots[party], cw, leaf, TWEAK, *question)
+        assert not (share >> U64(ring - 1) >> U64(1)).any()
         total += share
     j = (x - first) % 2**m
     at = np.minimum(j, size - 1)
     expected = np.where(j < size, value[at] + (slope[at] * d if interpolated else 0), 0)
-    np.testing.assert_array_equal(total.view(np.int64), expected)
+    np.testing.assert_array_equal(total & ring_mask(ring), expected.astype(U64) & ring_mask(ring))
 
 
 def test_one_hot_histogram(kernels: Kernels, rng: np.random.Generator) -> None:

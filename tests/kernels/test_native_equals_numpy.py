@@ -159,9 +159,14 @@ def test_thresholds_inside_a_table_are_those_of_a_walk(native: Kernels, m: int, 
         np.testing.assert_array_equal(ours, theirs)
 
 
-@given(SEEDS, SIZES, st.integers(1, 30), st.integers(0, 7), st.booleans(), st.sampled_from([0, 65_500]))
+RINGS = st.sampled_from([1, 31, 51, 52, 53, 64])
+
+
+@given(SEEDS, SIZES, st.integers(1, 30), st.integers(0, 7), st.booleans(), st.sampled_from([0, 65_500]), RINGS)
 @relaxed
-def test_arithmetic_leaves(native: Kernels, seed: int, n: int, m: int, points: int, sloped: bool, first: int) -> None:
+def test_arithmetic_leaves(
+    native: Kernels, seed: int, n: int, m: int, points: int, sloped: bool, first: int, ring: int
+) -> None:
     rng = np.random.default_rng(seed)
     width, leaf_points, levels = 1 + sloped, min(points, m), leaf_levels(m, points)
     alpha, payload, roots = uniform(rng, n, m), uniform(rng, (n, width)), uniform(rng, (2, n, 2))
@@ -176,7 +181,7 @@ def test_arithmetic_leaves(native: Kernels, seed: int, n: int, m: int, points: i
 
     def make_eval() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         out = np.zeros(n, U64)
-        return (seed % 2, m, points, roots[0], cw, leaf, tweak, *question, out), (out,)
+        return (seed % 2, m, points, roots[0], cw, leaf, tweak, *question, ring, out), (out,)
 
     both(native, "leaf_gen", make_gen)
     both(native, "leaf_eval", make_eval)

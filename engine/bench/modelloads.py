@@ -77,7 +77,7 @@ def gpt2_load(name: str, tokens: int, variants: Variants = DEFAULT) -> Workload:
     ids = np.random.default_rng(tokens).integers(0, VOCAB, tokens)
     ranges = calibrated_gpt2(checkpoint, measured_gpt2(checkpoint, [ids]), "hidden")
     program = gpt2_program(shape, ranges, (tokens,), head="hidden", embedding=False, variants=variants)
-    inputs = {"x": np.rint(embed_tokens(checkpoint, ids) * 2.0 ** (F + W)).astype(np.int64)}
+    inputs = {"x": np.rint(embed_tokens(checkpoint.centred(), ids) * 2.0 ** (F + W)).astype(np.int64)}
     phrase = f"{shape.layers} decoder blocks of {shape.hidden}, {tokens} tokens, seeded weights of the owner"
     weights = private(program, quantise_gpt2(checkpoint, variants))
     reference = {"output 0": gpt2_forward(checkpoint, ids)}

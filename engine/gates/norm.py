@@ -15,7 +15,7 @@ from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import rsqrt
 from engine.wires import Masked, Share, magnitude
 
-__all__ = ["NormRange", "Rows", "centred_rows", "layer_norm", "rms_norm"]
+__all__ = ["NormRange", "Rows", "centred_rows", "layer_norm", "rms_norm", "rows_of_mean_zero"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,12 @@ def centred_rows(y: Masked, at: NormRange, eps: float) -> Rows:
     return _rows(_centred(y, at), at, d, Decimal(d) / (1 << log_d), eps, (d >> low, log_d - low))
 
 
+def rows_of_mean_zero(y: Masked, at: NormRange, eps: float) -> Rows:
+    """c = y and r of the rows of an opened y. Two rounds."""
+    c = y.bounded(magnitude(at.centred + y.scale)).truncate(at.c_scale)
+    return _rows(c, at, y.shape[-1], Decimal(1), eps, (1, 0))
+
+
 def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12, how: str = "merged") -> Masked:
     """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale. how:
     of scaling, as `engine.variants` has it."""
@@ -79,8 +85,8 @@ def _centred(opened: Masked, at: NormRange) -> Masked:
 
 def rms_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:
     """y / sqrt(mean y^2 + eps), as `layer_norm` without centring."""
-    c = y.open(at.wire, magnitude(at.centred + y.scale)).truncate(at.c_scale)
-    return _rows(c, at, y.shape[-1], Decimal(1), eps, (1, 0)).normalised(at, scale)
+    opened = y.open(at.wire, magnitude(at.centred + y.scale))
+    return rows_of_mean_zero(opened, at, eps).normalised(at, scale)
 
 
 def _rows(c: Masked, at: NormRange, d: int, k: Decimal, eps: float, ratio: tuple[int, int]) -> Rows:

@@ -2,8 +2,10 @@
 hidden, H heads, dh = D / H, F intermediate; `lengths` are the public lengths of the sequences.
 
 Pre-norm blocks carry x, the residual stream at scale 2f, as a masked wire that is opened once a half block; what joins
-it is added to its share, so that nothing of the stream is ever rounded. Gains and biases of the norms fold into the
-linear layers that read n. Attention is causal (engine/gates/causal.py). 20 rounds a block when the weights are owned.
+it is added to its share, so that nothing of the stream is ever rounded. Whatever joins the stream has no mean in a row
+(`Gpt2Checkpoint.centred`), which its readers, the norms, would take away: x is centred as it is. Gains and biases of
+the norms fold into the linear layers that read n. Attention is causal (engine/gates/causal.py). 20 rounds a block when
+the weights are owned.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from engine.errors import InputError
 from engine.gates.causal import causal_softmax_times
 from engine.gates.gelu_new import gelu_new
 from engine.gates.matmul import bias, gain, matmul
-from engine.gates.norm import NormRange, centred_rows, layer_norm
+from engine.gates.norm import NormRange, rows_of_mean_zero
 from engine.gates.softmax import Q_SCALE, SoftmaxRange
 from engine.graph import Graph, WireType
 from engine.models.bert import BlockRange
@@ -95,15 +97,11 @@ class _Model:
     def tokens(self) -> int:
         return sum(self.lengths)
 
-    @property
-    def log_d(self) -> int:
-        return (self.shape.hidden - 1).bit_length()
-
     def stream(self, i: int) -> WireType:
-        """x into block i, or into the head: one ring for all, as wide as centring the largest takes, and as products
-        with it before it is scaled."""
+        """x into block i, or into the head: one ring for all, as wide as the largest takes, and as products with it
+        before it is scaled."""
         norms = [n for b in self.ranges.blocks for n in (b.attention, b.output)] + [self.ranges.norm]
-        ring = max(max(y for y, _, _ in norms) + F + W + self.log_d + 2, *self._products(), 0)
+        ring = max(max(y for y, _, _ in norms) + F + W + 2, *self._products(), 0)
         y = (self.ranges.blocks[i].attention if i < self.shape.layers else self.ranges.norm)[0]
         return WireType("masked", (self.tokens, self.shape.hidden), ring, F + W, magnitude(y + F + W))
 
@@ -197,7 +195,7 @@ def _heads(m: _Model, x: Masked, at: BlockRange) -> tuple[Masked, Masked, Masked
     d, room = m.shape.hidden, at.softmax.score_ring - Q_SCALE
     q_ring, v_ring = room + F + W, at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
     norm = m.norm(at.attention, max(q_ring, v_ring), x)
-    known = centred_rows(x, norm, m.shape.eps)
+    known = rows_of_mean_zero(x, norm, m.shape.eps)
     n = known.normalised(norm, F, m.variants.scaling)
 
     def product(name: str) -> Masked:
@@ -221,7 +219,7 @@ def _after_attention(m: _Model, i: int, x: Masked, o: Masked) -> Masked:
 def _up(m: _Model, x: Masked, at: BlockRange) -> Masked:
     """The first feed-forward layer of the norm of x. With `up=before` n is never opened: nothing else reads it."""
     norm, width = m.norm(at.output, at.up + F + W + 2, x), m.shape.intermediate
-    known = centred_rows(x, norm, m.shape.eps)
+    known = rows_of_mean_zero(x, norm, m.shape.eps)
     if m.variants.up == "before":
         return linear_before(m.owner, x, known, norm, "up", width, at.up, at.up + 2, F)
     return linear(m.owner, known.normalised(norm, F, m.variants.scaling), "up", width, at.up).open(at.up + F + W + 2)
@@ -253,7 +251,7 @@ def _head(m: _Model) -> Graph:
     for i, x in enumerate(texts(m.lengths, stream)):
         last = x.slice(0, x.shape[0] - 1, x.shape[0]) if m.head == "logits" else x
         norm = m.norm(m.ranges.norm, m.ranges.out + F + W + 2, last)
-        n = layer_norm(last, norm, m.shape.eps, F, m.variants.scaling)
+        n = rows_of_mean_zero(last, norm, m.shape.eps).normalised(norm, F, m.variants.scaling)
         y = linear(m.owner, n, "logits", m.shape.vocab, m.ranges.out) if m.head == "logits" else _hidden(m, n)
         share = y if isinstance(y, Share) else y.as_share()
         share.bounded(magnitude(m.ranges.out + F + W)).reveal(0, f"output {i}")

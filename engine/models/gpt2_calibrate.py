@@ -30,10 +30,10 @@ __all__ = ["calibrated_gpt2", "default_gpt2_ranges", "measured_gpt2", "quantise_
 
 
 def measured_gpt2(m: Gpt2Checkpoint, sequences: Iterable[TokenIds]) -> Ranges:
-    """The ranges of every tap over token sequences."""
-    ranges = Ranges()
+    """The ranges of every tap over token sequences, of the centred model."""
+    ranges, centred = Ranges(), m.centred()
     for ids in sequences:
-        gpt2_logits(m, ids, ranges)
+        gpt2_logits(centred, ids, ranges)
     return ranges
 
 
@@ -76,8 +76,9 @@ def _block(ranges: Ranges, i: int) -> BlockRange:
 
 # ---------------------------------------------------------------------- the owner's integers
 def quantise_gpt2(m: Gpt2Checkpoint, variants: Variants = DEFAULT) -> dict[str, Small]:
-    """The integers of every weight under the names that `engine.models.gpt2` declares, gains and biases folded; columns
-    centred as in `quantise`, where they multiply a row before its norm."""
+    """The integers of every weight of the centred model under the names that `engine.models.gpt2` declares, gains and
+    biases folded; columns centred as in `quantise`, where they multiply a row before its norm."""
+    m = m.centred()
     p, out = m.parameters, dict[str, Small]()
     put_integers(out, "embeddings.words", p["wte.weight"], EMBED, WEIGHT)
     put_integers(out, "embeddings.places", p["wpe.weight"], EMBED, WEIGHT)

@@ -9,6 +9,7 @@ norm), up, activation, down; then head.{residual,centred,variance}, hidden, logi
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -38,6 +39,14 @@ class Gpt2Checkpoint:
     def head(self) -> Array:
         """(vocab, D)."""
         return self.parameters.get("lm_head.weight", self.parameters["wte.weight"])
+
+    def centred(self) -> Gpt2Checkpoint:
+        """The same function of its tokens: rows of the stream have no mean, which every norm takes away, since nothing
+        that joins them has one."""
+        joins = re.compile(r"w[tp]e\.weight|h\.\d+\.(attn|mlp)\.c_proj\.(weight|bias)")
+        less = {n: a - a.mean(-1, keepdims=True) for n, a in self.parameters.items() if joins.fullmatch(n)}
+        rows = {**self.parameters, **less, "lm_head.weight": self.head}
+        return Gpt2Checkpoint(self.name, self.config, read_only(rows.items()))
 
 
 def gpt2_parameters(shape: Gpt2Shape) -> Iterator[tuple[str, tuple[int, ...]]]:

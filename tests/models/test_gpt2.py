@@ -57,7 +57,7 @@ def test_shared_weights_give_the_same_answer() -> None:
 def test_public_weights_take_the_clients_embedded_tokens() -> None:
     program = gpt2_program(SHAPE, ranges("hidden"), [9], "public", "hidden", embedding=False)
     plan, integers = Plan(program), quantise_gpt2(MODEL)
-    x = np.rint(embed_tokens(MODEL, TEXTS[0]) * 2.0**24).astype(np.int64)
+    x = np.rint(embed_tokens(MODEL.centred(), TEXTS[0]) * 2.0**24).astype(np.int64)
     result = run_local(plan, {"x": x}, setup_weights(plan, integers, get_kernels()), check=True)
     assert np.array_equal(result.outputs["output 0"], result.predicted["output 0"])
     assert np.abs(result.outputs["output 0"] / 2.0**24 - gpt2_forward(MODEL, TEXTS[0])).max() < 0.03
@@ -87,6 +87,31 @@ def test_layers_of_like_ranges_share_a_segment() -> None:
     r = ranges("logits")
     alike = Gpt2Ranges((r.blocks[0],) * 2, r.blocks[0].attention, r.out)
     assert len(gpt2_program(SHAPE, alike, [4]).segments) == 3
+
+
+def test_a_centred_model_is_the_same_function_and_its_stream_has_no_mean() -> None:
+    taps: dict[tuple[str, int], np.ndarray] = {}
+    centred, rng = MODEL.centred(), np.random.default_rng(2)
+    untied = Gpt2Checkpoint("u", SHAPE, {**MODEL.parameters, "lm_head.weight": rng.normal(0, 1, (40, 16))})
+    for text in TEXTS:
+        got = gpt2_forward(centred, text, lambda name, layer, a: taps.__setitem__((name, layer), a))
+        assert np.allclose(got, gpt2_forward(MODEL, text), atol=1e-12)
+        assert np.allclose(gpt2_logits(centred, text), gpt2_logits(MODEL, text), atol=1e-11)
+        assert np.allclose(gpt2_logits(untied.centred(), text), gpt2_logits(untied, text), atol=1e-11)
+        for place, layer in (("attention", 0), ("output", 0), ("attention", 1), ("output", 1), ("head", 0)):
+            assert np.abs(taps[f"{place}.residual", layer].mean(-1)).max() < 1e-13
+    assert np.abs(embed_tokens(MODEL, TEXTS[0]).mean(-1)).max() > 0.01
+    again = centred.centred()
+    assert all(np.allclose(a, again.parameters[n], atol=1e-15) for n, a in centred.parameters.items())
+
+
+def test_the_streams_ring_has_no_bits_for_centring() -> None:
+    """Its largest row and two bits: D y - sum y would take log2 D = 4 more."""
+    r = ranges("hidden")
+    program = gpt2_program(SHAPE, r, [4], head="hidden", embedding=False)
+    largest = max(n[0] for n in (r.norm, *(m for b in r.blocks for m in (b.attention, b.output))))
+    (x,) = (n for n in program.segments[program.calls[1].segment].graph if n.op == "wire")
+    assert x.type.ring == largest + 24 + 2
 
 
 def test_an_untied_head_is_used() -> None:

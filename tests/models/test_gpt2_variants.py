@@ -135,7 +135,7 @@ def test_in_bands_a_later_token_changes_no_bit_of_what_stands_before_it() -> Non
 def test_fewest_rounds_whoever_owns_the_weights(owner: int | str, most: int) -> None:
     text, at = drawn(9)[0], ranges("hidden")
     plan = Plan(gpt2_program(SHAPE, at, (9,), owner, "hidden", embedding=False, variants=FEWEST_ROUNDS))
-    x = np.rint(embed_tokens(MODEL, text) * 2.0 ** (F + W)).astype(np.int64)
+    x = np.rint(embed_tokens(MODEL.centred(), text) * 2.0 ** (F + W)).astype(np.int64)
     setup = setup_weights(plan, quantise_gpt2(MODEL, FEWEST_ROUNDS), get_kernels(), SEED)
     result = run_local(plan, {"x": x}, setup, check=True, seed=SEED)
     check(result, plan)

@@ -49,7 +49,8 @@ def _inner(graph: Graph, nodes: Sequence[int]) -> set[int]:
         after = readers.get(i, set())
         if len(after) != 1 or i in graph.outputs or not after <= here:
             continue
-        if all(_joins(graph[i], graph[r], r in inner) for r in after):
+        (reader,) = after
+        if _joins(graph[i], graph[reader], reader in inner):
             inner.add(i)
     return inner
 

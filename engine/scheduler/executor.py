@@ -296,8 +296,8 @@ class Executor:
                 stretch.next(graph[index].gate)
                 if index in chains:
                     state.evaluate_chain(graph[index], chains[index])
-                    continue
-                state.evaluate(graph[index], Cursor(self._shelf, call.segment.needs[index].tape[self.party]).read)
+                else:
+                    state.evaluate(graph[index], Cursor(self._shelf, call.segment.needs[index].tape[self.party]).read)
             for index in step.outputs:
                 stretch.next(graph[index].gate)
                 self._complete(state, graph[index])

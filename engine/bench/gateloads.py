@@ -135,9 +135,9 @@ def layer_norm_load(name: str, rows: int, width: int, variants: Variants = DEFAU
     """From a share of the residual, whose opening is the first of the gate's rounds, to the opened n."""
     log_width = (width - 1).bit_length()
     ring = 4 + 24 + log_width + 2
-    at = NormRange(4, 4, -4, 5, (log_width + 1) // 2, ring, 64, 11, 13)
+    at = NormRange(4, 4, -4, 5, (log_width + 1) // 2, ring, WIDE + 11 + 13 - 12, 11, 13)
     kind = WireType("masked", (rows, width), ring, 24, magnitude(4 + 24))
-    what = f"LayerNorm of {rows} rows of {width}, residuals at scale 24 in {ring} bits"
+    what = f"LayerNorm of {rows} rows of {width}, residuals at scale 24 in {ring} bits, n in {WIDE}"
     rng = _rng(rows * width)
     x = rng.normal(0, 1, (rows, width)) * rng.uniform(0.5, 2, (rows, 1))
     return gate_load(name, what, kind, lambda v: layer_norm(v.as_share(), at, 1e-12), x, _layer_norm, variants=variants)

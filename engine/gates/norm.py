@@ -1,9 +1,12 @@
 """LayerNorm and RMSNorm without gain and bias, which fold into the next linear layer (docs/protocols.md, section 6).
 
-    c = (D y - sum y) / 2^ceil(log2 D), on the masked wire: the factor k = D / 2^ceil(log2 D) is absorbed by the table
-    V = sum of c^2                                       n = c sqrt(D) / sqrt(V + k^2 D eps)
+    D = d 2^l, d odd:  c = (d y - floor(s / 2^l)) / 2^ceil(log2 d)       s = sum of y
+    V = sum of c^2                                                      n = c sqrt(D) / sqrt(V + k^2 D eps)
 
-Four rounds: y, V, rsqrt, n. SIGMA takes 15 to 16."""
+c is the centred row times k = d / 2^ceil(log2 d), which the table absorbs. The sum is opened apart, so that it, and not
+y, has the l bits that D y - s would be longer.
+
+Four rounds: y and s, V, rsqrt, n. SIGMA takes 15 to 16."""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from engine.gates.polynomial import polynomial
 from engine.gates.reciprocal import rsqrt
 from engine.wires import Masked, Share, magnitude
 
-__all__ = ["NormRange", "Rows", "centred_rows", "layer_norm", "rms_norm", "rows_of_mean_zero"]
+__all__ = ["NormRange", "Rows", "centred", "centred_rows", "layer_norm", "rms_norm", "rows_of_mean_zero"]
 
 
 @dataclass(frozen=True, slots=True)
 class NormRange:
     """What calibration says of one norm. Real magnitudes as powers of two: |y| < 2^y, |y - mean| < 2^centred,
-    2^low <= mean square of the centred row < 2^high, |n| < 2^n; rings: `wire` for y, `out` for n before truncation."""
+    2^low <= mean square of the centred row < 2^high, |n| < 2^n; rings: `wire` for the sum
+    of a row of y, which is itself opened in about log2 D bits less, `out` for n before truncation."""
 
     y: int
     centred: int
@@ -53,12 +57,10 @@ class Rows:
         return n.truncate(scale)
 
 
-def centred_rows(y: Masked, at: NormRange, eps: float) -> Rows:
-    """c and r of the rows of an opened y. Two rounds."""
-    d = y.shape[-1]
-    log_d = (d - 1).bit_length()
-    low = (d & -d).bit_length() - 1
-    return _rows(_centred(y, at), at, d, Decimal(d) / (1 << log_d), eps, (d >> low, log_d - low))
+def centred_rows(y: Share | Masked, at: NormRange, eps: float) -> Rows:
+    """c and r of the rows of y. Three rounds from a share, two from an opened y."""
+    odd, _, bits = _parts(y.shape[-1])
+    return _rows(centred(y, at), at, y.shape[-1], Decimal(odd) / (1 << bits), eps, (odd, bits))
 
 
 def rows_of_mean_zero(y: Masked, at: NormRange, eps: float) -> Rows:
@@ -70,17 +72,24 @@ def rows_of_mean_zero(y: Masked, at: NormRange, eps: float) -> Rows:
 def layer_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12, how: str = "merged") -> Masked:
     """n at `scale`, in a ring of at.out - (c_scale + r_scale - scale) bits. y: (rows, D), any scale >= c_scale. how:
     of scaling, as `engine.variants` has it."""
-    return centred_rows(y.open(at.wire, magnitude(at.y + y.scale)), at, eps).normalised(at, scale, how)
+    return centred_rows(y, at, eps).normalised(at, scale, how)
 
 
-def _centred(opened: Masked, at: NormRange) -> Masked:
-    d = opened.shape[-1]
-    log_d = (d - 1).bit_length()
-    centred = opened.times(d, opened.scale + log_d) - opened.sum().broadcast_to(*opened.shape).times(
-        1, opened.scale + log_d
-    )
-    c: Masked = centred.bounded(magnitude(at.centred + centred.scale)).truncate(at.c_scale)
+def centred(y: Share | Masked, at: NormRange) -> Masked:
+    """c = (d y - s / 2^low) / 2^bits of each row at at.c_scale, for D = d 2^low, d odd, bits = ceil(log2 d). One round
+    from a share: s is opened in at.wire bits, y in `low` bits less. Of s exactly these low bits fall off."""
+    odd, low, bits = _parts(y.shape[-1])
+    size, scale = at.y + y.scale, y.scale + bits
+    opened = y.open(at.wire - low, magnitude(size)).times(odd, scale)
+    total = y.sum().open(at.wire, magnitude(size + low + bits)).times(1, scale + low).truncate(scale)
+    c: Masked = (opened - total).bounded(magnitude(at.centred + scale)).truncate(at.c_scale)
     return c
+
+
+def _parts(d: int) -> tuple[int, int, int]:
+    """D = odd 2^low, and the bits of the power of two that odd is divided by."""
+    low = (d & -d).bit_length() - 1
+    return d >> low, low, (d - 1).bit_length() - low
 
 
 def rms_norm(y: Share | Masked, at: NormRange, eps: float, scale: int = 12) -> Masked:

@@ -130,7 +130,7 @@ class _Model:
         return ring if self.variants.up == "after" else max(ring, y_ring(up, high, F + W, W))
 
     def residual_ring(self, y: int) -> int:
-        """Ring of a residual at scale 24 that is centred: D y - sum y has log2 D + 1 bits more."""
+        """Ring of the shares of a residual at scale 24: the sum of a row has log2 D bits more."""
         return y + F + W + self.log_d + 2
 
     def block_ring(self, i: int) -> int:

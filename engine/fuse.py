@@ -1,7 +1,8 @@
 """Linear operations one after another as one: a chain of them is a sum of multiples of the values that it begins with.
 
 A value that only the next operation of a step wants is never written to memory: (D y - sum y) / 2^t, four operations of
-a LayerNorm, is one pass over y. Sums of multiples are exact mod 2^v of whatever is known mod 2^v."""
+a LayerNorm, is one pass over y. Sums of multiples are exact mod 2^v of whatever is known mod 2^v. An
+opened value that is only ever truncated is written truncated."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from engine.basis import Formula, formula
 from engine.graph import Graph, Node
 
-__all__ = ["Chain", "chains"]
+__all__ = ["Chain", "chains", "dropped"]
 
 _LINEAR = frozenset({"add", "sub", "scale", "broadcast", "claim"})
 _LAST = frozenset({"truncate", "reduce"})
@@ -27,6 +28,17 @@ class Chain:
     formula: Formula
     ring: int
     drop: int
+
+
+def dropped(graph: Graph) -> dict[int, int]:
+    """The lowest bits of opened values, by node, that every reader truncates away."""
+    least: dict[int, int] = {}
+    for node in graph:
+        bits = node.integer("bits") if node.op == "truncate" else 0
+        for i in node.inputs:
+            least[i] = min(least.get(i, bits), bits)
+    opened = (i for i, bits in least.items() if bits and graph[i].opening and i not in graph.outputs)
+    return {i: least[i] for i in opened}
 
 
 def chains(graph: Graph, nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[int, Chain], ...]]:

@@ -91,11 +91,12 @@ class PartyCall:
             bits = messages[0] if len(messages) == 1 else messages[0] ^ messages[1]
             self.values[node.index] = np.unpackbits(bits, bitorder="little")[:n].reshape(node.type.shape)
             return
-        total = np.empty(node.type.shape, U64)
+        total, drop = np.empty(node.type.shape, U64), self.call.segment.dropped.get(node.index, 0)
         if len(messages) == 2:
-            self.kernels.combine(messages[0], messages[1], node.type.ring, total.reshape(-1))
+            self.kernels.combine(messages[0], messages[1], node.type.ring, total.reshape(-1), drop)
         else:
             self.kernels.unpack(messages[0], node.type.ring, total.reshape(-1))
+            total >>= U64(drop)
         self.values[node.index] = total
 
     def _output(self, node: Node, peer: NDArray[np.uint8]) -> None:
@@ -173,7 +174,8 @@ class PartyCall:
         self.values[node.index] = reduce_into(x + c, node.type.ring) if adds else x
 
     def _truncate(self, node: Node, _tape: ReadTape) -> None:
-        self.values[node.index] = self.values[node.inputs[0]] >> U64(node.integer("bits"))
+        x, left = node.inputs[0], node.integer("bits") - self.call.segment.dropped.get(node.inputs[0], 0)
+        self.values[node.index] = self.values[x] >> U64(left) if left else self.values[x]
 
     def _reduce(self, node: Node, _tape: ReadTape) -> None:
         self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)

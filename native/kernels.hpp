@@ -138,7 +138,7 @@ struct Target {
     void (*pack)(const u64* values, int w, u8* out, std::size_t n);
     void (*unpack)(const u8* data, int w, u64* out, std::size_t n);
     void (*mask)(const RoundKeys&, u64 offset, const u64* values, int w, u8* out, std::size_t n);
-    void (*combine)(const u8* own, const u8* peer, int w, u64* out, std::size_t n);
+    void (*combine)(const u8* own, const u8* peer, int w, int drop, u64* out, std::size_t n);
     void (*poly)(const std::vector<Operand>& operands, const std::vector<Term>& terms, int w, u64* out, std::size_t n);
     void (*matmul_u64)(const u64* a, const u64* b, int w, u64* out, MatmulShape);
     void (*matmul_i16)(const u64* a, const i16* b, int w, u64* out, MatmulShape);

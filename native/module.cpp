@@ -82,9 +82,9 @@ struct Bound {
         nb::gil_scoped_release release;
         target->mask(keys, offset, values.data(), w, out.data(), values.size());
     }
-    void combine(In<u8> own, In<u8> peer, int w, Out<u64> out) const {
+    void combine(In<u8> own, In<u8> peer, int w, Out<u64> out, int drop) const {
         nb::gil_scoped_release release;
-        target->combine(own.data(), peer.data(), w, out.data(), out.size());
+        target->combine(own.data(), peer.data(), w, drop, out.data(), out.size());
     }
     // (source, keystream offset, size, bits, repeat, add, drop, flip, shift); the source is words, bytes, or a seed. The caller's
     // sequence keeps the arrays alive.

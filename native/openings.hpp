@@ -20,8 +20,8 @@ inline void mask(const RoundKeys& round_keys, u64 offset, const u64* values, int
     }
 }
 
-// out = own + peer mod 2^w, both packed.
-inline void combine(const u8* own, const u8* peer, int w, u64* out, std::size_t n) {
+// out = (own + peer mod 2^w) >> drop, both packed.
+inline void combine(const u8* own, const u8* peer, int w, int drop, u64* out, std::size_t n) {
     const ByteMoves moves(w);
     const u64 bits = low_bits(w);
     alignas(64) u64 other[PIECE];
@@ -29,7 +29,7 @@ inline void combine(const u8* own, const u8* peer, int w, u64* out, std::size_t 
         const std::size_t count = n - at < PIECE ? n - at : PIECE, byte = at / 8 * std::size_t(w);
         unpack_moves(moves, own + byte, w, out, count);
         unpack_moves(moves, peer + byte, w, other, count);
-        for (std::size_t i = 0; i < count; ++i) out[i] = (out[i] + other[i]) & bits;
+        for (std::size_t i = 0; i < count; ++i) out[i] = ((out[i] + other[i]) & bits) >> drop;
     }
 }
 

@@ -59,6 +59,8 @@ def evaluated(s: Segment, index: int, party: int) -> Work:
             return _mask_share(node, party)
         case "reveal":
             return {"reveal": 1, "reveal.words": node.type.size} if node["to"] == party else {}
+        case "truncate" if s.dropped.get(node.inputs[0]) == node["bits"]:
+            return {}  # as the wire was opened
         case "wire" | "weight" | "interval" | "half_line" | "equal" | "lookup" | "piece" | "input" | "open":
             return {}
     return {node.op: 1, f"{node.op}.words": max(node.type.size, _inputs(s, node))}

@@ -87,10 +87,12 @@ def check_mask(values: NDArray[Any], seed: bytes, offset: int, w: int, out: NDAr
     check_packed(w, values, out)
 
 
-def check_combine(own: NDArray[Any], peer: NDArray[Any], w: int, out: NDArray[Any]) -> None:
-    """Two packed messages of one opening, and a vector of words."""
+def check_combine(own: NDArray[Any], peer: NDArray[Any], w: int, out: NDArray[Any], drop: int) -> None:
+    """Two packed messages of one opening, a vector of words, and fewer bits to drop than a word has."""
     check_packed(w, out, own)
     check_packed(w, out, peer)
+    if not 0 <= drop < w:
+        raise LocalError(f"of {w} bits 0 to {w - 1} can be dropped, not {drop}")
 
 
 def check_poly(

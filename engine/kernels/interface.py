@@ -142,8 +142,9 @@ class Kernels(Protocol):
     def mask(self, values: Words, seed: bytes, offset: int, w: int, out: NDArray[np.uint8]) -> None:
         """The message of an opening in one pass: `pack` of values[i] + keystream word (offset + i), modulo 2^w."""
 
-    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
-        """An opened value in one pass: the sum modulo 2^w of two messages as `mask` packs them."""
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words, drop: int = 0) -> None:
+        """An opened value in one pass: the sum modulo 2^w of two messages as `mask` packs them, less its lowest `drop`
+        bits."""
 
     def poly(
         self,

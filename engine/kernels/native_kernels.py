@@ -69,9 +69,9 @@ class NativeKernels:
         checks.check_mask(values, seed, offset, w, out)
         self.target.mask(values, seed, offset, w, out)
 
-    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
-        checks.check_combine(own, peer, w, out)
-        self.target.combine(own, peer, w, out)
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words, drop: int = 0) -> None:
+        checks.check_combine(own, peer, w, out, drop)
+        self.target.combine(own, peer, w, out, drop)
 
     def poly(
         self,

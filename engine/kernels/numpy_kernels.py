@@ -72,13 +72,14 @@ class NumpyKernels:
         total += values
         self.pack(total, w, out)
 
-    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
-        checks.check_combine(own, peer, w, out)
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words, drop: int = 0) -> None:
+        checks.check_combine(own, peer, w, out, drop)
         other = np.empty_like(out)
         self.unpack(own, w, out)
         self.unpack(peer, w, other)
         out += other
         out &= ring_mask(w)
+        out >>= U64(drop)
 
     def poly(
         self,

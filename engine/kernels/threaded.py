@@ -66,10 +66,10 @@ class ThreadedKernels:
 
         self._each(values.size, 4 * self._grain, work, 8)
 
-    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words) -> None:
+    def combine(self, own: NDArray[np.uint8], peer: NDArray[np.uint8], w: int, out: Words, drop: int = 0) -> None:
         def work(a: int, b: int) -> None:
             part = slice(a * w // 8, (b * w + 7) // 8)
-            self._inner.combine(own[part], peer[part], w, out[a:b])
+            self._inner.combine(own[part], peer[part], w, out[a:b], drop)
 
         self._each(out.size, 4 * self._grain, work, 8)
 

@@ -38,6 +38,8 @@ def nanoseconds(s: Segment, step: Step) -> float:
 
 def _evaluated(s: Segment, node: Node) -> float:
     size, inputs = node.type.size, [s.graph[i].type for i in node.inputs]
+    if node.op == "truncate" and s.dropped.get(node.inputs[0]) == node["bits"]:
+        return 0
     if node.op in ("dpf", "leaf"):
         return AES * aes_steps(node, s)
     if node.op == "poly":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from engine.errors import TraceError
+from engine.fuse import dropped
 from engine.gates.polynomial import lower
 from engine.graph import Graph, Node
 from engine.kernels.interface import leaf_levels, tree_levels
@@ -73,6 +74,11 @@ class Segment:
             for i in self.graph[index].inputs:
                 last[i] = position
         return {i: p for i, p in last.items() if i not in self.graph.outputs}
+
+    @cached_property
+    def dropped(self) -> dict[int, int]:
+        """Bits that an opened value is truncated by as it is opened."""
+        return dropped(self.graph)
 
     @cached_property
     def opening_of(self) -> dict[int, Opening]:

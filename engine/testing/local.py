@@ -23,7 +23,7 @@ from engine.kernels import get_kernels
 from engine.kernels.interface import Kernels
 from engine.parameters import DealerParameters, MaskSource, PartyParameters, Small, mask_weight
 from engine.party import PartyCall
-from engine.ring import Words, reduce, to_ring
+from engine.ring import U64, Words, reduce, to_ring
 from engine.scheduler.plan import Plan, PlannedCall
 from engine.tape import MemoryTape, TapeHeader
 from engine.testing.scripted import Drawn, MaskScript, ScriptedKernels, scripted
@@ -193,6 +193,18 @@ def _counted(tape: MemoryTape, run: LocalRun, place: tuple[int, int, int]) -> Ca
     return read
 
 
+def _total(node: Node, messages: list[NDArray[np.uint8] | None], state: PartyCall) -> NDArray[Any]:
+    """What was opened, with the bits that nobody reads."""
+    if node.type.kind == "bit":
+        return state.values[node.index]  # type: ignore[no-any-return]
+    total, part = np.zeros(node.type.shape, U64), np.empty(node.type.size, U64)
+    for message in messages:
+        if message is not None:
+            state.kernels.unpack(message, node.type.ring, part)
+            total += part.reshape(node.type.shape)
+    return reduce(total, node.type.ring)
+
+
 def _exchange(node: Node, call: PlannedCall, states: list[PartyCall], run: LocalRun) -> None:
     opening = call.segment.opening_of[node.index]
     messages: list[NDArray[np.uint8] | None] = [None, None]
@@ -203,6 +215,6 @@ def _exchange(node: Node, call: PlannedCall, states: list[PartyCall], run: Local
     for p in (0, 1):
         states[p].opened(node, messages[p], messages[1 - p])
     if node.op != "reveal":
-        run.opened[call.index, node.index] = states[0].values[node.index]
+        run.opened[call.index, node.index] = _total(node, messages, states[0])
         if not np.array_equal(states[0].values[node.index], states[1].values[node.index]):
             raise AssertionError(f"{node.origin}: the parties hold different openings")

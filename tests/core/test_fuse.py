@@ -17,7 +17,7 @@ from engine.models.calibrate import default_ranges
 from engine.models.shapes import SHAPES
 from engine.parameters import Parameters
 from engine.party import PartyCall, ReadTape
-from engine.ring import Words, reduce, ring_mask
+from engine.ring import Words, packed_bytes, reduce, ring_mask
 from engine.scheduler.plan import Call, Plan, PlannedCall, Program, Segment, segment
 from engine.scheduler.steps import steps
 from engine.testing.registry import gates
@@ -142,3 +142,47 @@ def test_what_is_only_broadcast_stays_a_view() -> None:
     g.outputs = (rows,)
     assert chains(g, (scaled, rows)) == ((scaled, rows), ())
     assert Program((segment(g),), ()).segments[0].graph[rows].op == "broadcast"
+
+
+# ---------------------------------------------------------------------- what is opened truncated
+def opened_wire(readers: int, output: bool = False) -> Graph:
+    g = Graph("opened")
+    x = Masked(g, g.add("wire", (), WireType("masked", (3,), 20, 12, 1 << 14))).as_share().open()
+    ends = [x.truncate(12 - bits).as_share() for bits in (5, 3, 8)[:readers]]
+    for i, end in enumerate(ends):
+        end.reveal(0, f"y{i}")
+    g.outputs = (x.index,) if output else ()
+    return g
+
+
+@pytest.mark.parametrize(("readers", "bits"), [(0, None), (1, 5), (2, 3), (3, 3)])
+def test_what_every_reader_truncates_is_not_written(readers: int, bits: int | None) -> None:
+    g = opened_wire(readers)
+    (x,) = (n.index for n in g if n.op == "open")
+    assert segment(g).dropped.get(x) == bits
+
+
+def test_what_anybody_wants_whole_is_written_whole() -> None:
+    assert not segment(opened_wire(1, output=True)).dropped
+    g = opened_wire(2)
+    (x,) = (n.index for n in g if n.op == "open")
+    Masked(g, x).as_share().reveal(0, "x")
+    assert not segment(g).dropped
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_opened_value_is_truncated_once(own: bool, kernels: Kernels) -> None:
+    """Three readers of 5, 3 and 8 bits less, from two messages and from one."""
+    s = segment(opened_wire(3))
+    state, x = state_of(s, 0, kernels), next(n for n in s.graph if n.op == "open")
+    rng = np.random.default_rng(own)
+    parts = rng.integers(0, 1 << 20, (2, 3)).astype(np.uint64)
+    packed = np.zeros((2, packed_bytes(3, 20)), np.uint8)
+    for value, out in zip(parts, packed, strict=True):
+        kernels.pack(value, 20, out)
+    state.opened(x, packed[0] if own else None, packed[1])
+    total = reduce(parts[0] * np.uint64(own) + parts[1], 20)
+    for node in s.graph:
+        if node.op == "truncate":
+            state.evaluate(node, no_tape)
+            assert np.array_equal(state.values[node.index], total >> np.uint64(node.integer("bits")))

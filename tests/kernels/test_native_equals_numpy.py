@@ -226,7 +226,7 @@ def test_openings(native: Kernels, seed: int, w: int, n: int, offset: int) -> No
 
     def make_combine() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         out = np.zeros(n, U64)
-        return (*messages, w, out), (out,)
+        return (*messages, w, out, offset % w), (out,)
 
     both(native, "mask", make_mask)
     both(native, "combine", make_combine)

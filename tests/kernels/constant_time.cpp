@@ -1,5 +1,5 @@
-// Runs what the dealer does to secrets - Gen, Gen of arithmetic leaves, one-hot shares - on secrets drawn from a number, for
-// test_constant_time.py. TARGET is the `isa_*.hpp` to compile.
+// Runs what dealer and parties do to secrets - Gen, Gen of arithmetic leaves, one-hot shares; evaluation of both kinds of keys at public
+// points, openings, polynomials - on secrets drawn from a number, for test_constant_time.py. TARGET is the `isa_*.hpp` to compile.
 //
 //   run SECRET   once, between two stores to the address that it prints: another tool records all addresses
 //   steps        for a few numbers, each in a child that is single-stepped: prints instructions and a hash of their addresses
@@ -15,7 +15,11 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "eval.hpp"
 #include "gen.hpp"
+#include "leaf_eval.hpp"
+#include "openings.hpp"
+#include "polynomial.hpp"
 #include "streams.hpp"
 
 using namespace roundelay;
@@ -24,14 +28,31 @@ namespace {
 
 constexpr std::size_t N = Isa::blocks * Isa::group + 3, BUCKETS = 32;  // a whole group and a shorter one
 constexpr int M = 9, POINTS = 3, WIDTH = 2;
+constexpr int DEEP = M - POINTS + LEAF_BITS;  // as many levels as there is room for
+constexpr std::size_t ENTRIES = 40;
 
 struct Work {
     u64 alpha[N], roots[2][2 * N], payload[WIDTH * N], cw[2 * N * (M - POINTS)], leaf[N * (WIDTH << POINTS)], r[N];
-    u8 sigma[N], hot[N * BUCKETS], share[N * BUCKETS];
+    u8 sigma[N], hot[N * BUCKETS], share[N * BUCKETS], message[8 * N], peer[8 * N];
     HashKeys keys;
 };
 Work work;
 volatile u64 marker;
+
+struct Public {
+    u64 x_hat[N], d_hat[N];
+    i64 table[ENTRIES], slope[ENTRIES];
+    Public() {
+        for (std::size_t i = 0; i < N; ++i) x_hat[i] = i * 237 & low_bits(DEEP), d_hat[i] = i * 77;
+        for (std::size_t i = 0; i < ENTRIES; ++i) table[i] = i64(i) * 12345 - 999999, slope[i] = i64(i) - 60;
+    }
+};
+const Public known;
+struct Results {
+    u64 words[3][N];
+    u8 bits[3][N];
+};
+Results results;
 
 void draw(u64 secret) {
     const auto fill = [&](void* to, std::size_t bytes) {
@@ -56,11 +77,44 @@ void generate() {
     onehot_share(work.r, work.hot, work.share, N, BUCKETS);
 }
 
+void evaluate_keys(int m) {
+    u64 x_hat[N];
+    for (std::size_t i = 0; i < N; ++i) x_hat[i] = known.x_hat[i] & low_bits(m);
+    EvalJob job{1, m, {0, W, &work.keys}, work.roots[1], {work.cw, 2 * N, m - LEAF_BITS}, work.leaf, x_hat, {}};
+    job.questions.intervals = {{5, 50, results.bits[0]}};
+    job.questions.half_lines = {{3, 100, low_bits(m) - 100, false, results.bits[1]}};
+    job.questions.equals = {{9, results.bits[2]}};
+    job.questions.lookups = {{20, known.table, ENTRIES, results.words[0]}, {30, known.table, 9, results.words[1]}};
+    dpf_eval(job);
+}
+
+void evaluate() {
+    evaluate_keys(M);
+    evaluate_keys(DEEP);
+    const Levels<const u64> words{work.cw, 2 * N, M - POINTS};
+    u64 x_hat[N];
+    for (std::size_t i = 0; i < N; ++i) x_hat[i] = known.x_hat[i] & low_bits(M);
+    leaf_eval({1, M, POINTS, {0, B, &work.keys}, work.roots[1], words, work.leaf, x_hat, known.d_hat, 20, known.table, known.slope, 9, 46, results.words[2]});
+}
+
+void open_and_combine() {
+    mask(work.keys.node, 0, work.r, 41, work.message, N);
+    combine(work.message, work.peer, 41, 12, results.words[0], N);
+    const auto operand = [](const u64* words) { return Operand{words, nullptr, 8, {}, 0, N, 1, 0, 0, 64, 0, 0}; };
+    poly({operand(work.alpha), operand(work.r)}, {{3, {0, 1}}, {5, {1}}}, 50, results.words[1], N);
+}
+
+void all() {
+    generate();
+    evaluate();
+    open_and_combine();
+}
+
 void child(u64 secret) {
     ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
     draw(secret);
     raise(SIGSTOP);
-    generate();
+    all();
     raise(SIGUSR1);
     _exit(0);
 }
@@ -91,14 +145,14 @@ int main(int, char** arguments) {
     if (std::string_view(arguments[1]) == "run") {
         draw(std::strtoull(arguments[2], nullptr, 10));
         marker = 1;
-        generate();
+        all();
         marker = 2;
         std::printf("%p\n", const_cast<u64*>(&marker));
         return 0;
     }
-    char lines[5][64];  // the first run is not shown: it leaves this process, which the others are copies of, as they find it
-    for (u64 secret = 0; secret < 5; ++secret)
+    char lines[3][64];  // the first run is not shown: it leaves this process, which the others are copies of, as they find it
+    for (u64 secret = 0; secret < 3; ++secret)
         if (!trace(secret, lines[secret])) return 1;
-    for (int i = 1; i < 5; ++i) std::puts(lines[i]);
+    for (int i = 1; i < 3; ++i) std::puts(lines[i]);
     return 0;
 }

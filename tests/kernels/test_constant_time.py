@@ -1,5 +1,5 @@
-"""Gen and one-hot shares of the dealer, evaluation, openings and polynomials of the parties: neither instructions nor the
-addresses that they use depend on a secret. What is public, the points where keys are evaluated, is always the same.
+"""Gen and one-hot shares of the dealer, evaluation, openings and polynomials of the parties: neither instructions nor
+addresses depend on a secret. What is public, the points where keys are evaluated, is always the same.
 
 The kernels are compiled once more, as they are for the extension, into a program that runs them on drawn secrets.
 Single-stepped on this machine it shows every branch; under valgrind (which has no AVX-512) every address of memory as

@@ -21,6 +21,21 @@ async def test_pytest_runs_coroutines_in_virtual_time() -> None:
     assert now() >= 10**6
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0, 3600.0])
+def test_timers_less_than_a_nanosecond_apart_fire_one_after_another(start: float) -> None:
+    async def main() -> list[float]:
+        loop, fired = asyncio.get_running_loop(), list[float]()
+        await asyncio.sleep(start)
+        moments = [start + 1e-3, start + 1e-3 + 1e-10, start + 1e-3 + 2e-10]
+        for at in reversed(moments):
+            loop.call_at(at, lambda: fired.append(now()))
+        await asyncio.sleep(1)
+        assert fired == moments
+        return fired
+
+    assert len(run(main())) == 3
+
+
 def test_sleeping_takes_exactly_its_time() -> None:
     async def main() -> list[float]:
         times = [now()]

@@ -26,8 +26,6 @@ from tests.simulators.devices import device
 
 SHAPE = BertShape(layers=2, heads=2, hidden=32, intermediate=48, vocab=40, max_positions=24)
 WAN = PROFILES["wan-300m-60ms"]
-SAME = 1e-8
-"""asyncio fires timers within a nanosecond of one another together; a chain of steps may gather a few."""
 
 
 def encoder(owner: int | str = 1, tokens: int = 7, variants: Variants = DEFAULT) -> Plan:
@@ -66,13 +64,13 @@ def test_a_run_in_virtual_time_takes_what_was_predicted(owner: int | str, overla
     for shape, cores in ((WAN, 2.0), (PROFILES["lan-1g"], 1.0), (network("rtt=1ms,bandwidth=5mbit,jitter=3ms"), 1.4)):
         run, told = ran(plan, shape, overlap, cores), predict(plan, shape, device(), overlap, cores)
         assert (run.online, run.prepare) == (
-            pytest.approx(told.online, rel=1e-9, abs=SAME),
-            pytest.approx(told.prepare, rel=1e-9, abs=SAME),
+            pytest.approx(told.online, rel=1e-9),
+            pytest.approx(told.prepare, rel=1e-9),
         )
         assert (run.rounds, run.bytes_sent, run.prepare_bytes) == (told.rounds, told.bytes_sent, told.prepare_bytes)
         for mine, theirs in zip(run.timelines, told.timelines, strict=True):
             for lane in ("evaluate", "wait", "prefetch", "prepare"):
-                assert mine.seconds(lane) == pytest.approx(theirs.seconds(lane), abs=SAME), lane
+                assert mine.seconds(lane) == pytest.approx(theirs.seconds(lane), abs=1e-9), lane
 
 
 def mixed(plan: Plan, line: Timeline) -> int:

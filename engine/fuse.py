@@ -1,8 +1,8 @@
 """Linear operations one after another as one: a chain of them is a sum of multiples of the values that it begins with.
 
-A value that only the next operation of a step wants is never written to memory: (D y - sum y) / 2^t, four operations of
-a LayerNorm, is one pass over y. Sums of multiples are exact mod 2^v of whatever is known mod 2^v. An
-opened value that is only ever truncated is written truncated."""
+A value that only the next operation of a step wants is never written to memory: (d y - s) / 2^t, the centring of a
+LayerNorm's rows, is one pass over y. Sums of multiples are exact mod 2^v of whatever is known mod 2^v. An opened value
+that is only ever truncated is written truncated."""
 
 from __future__ import annotations
 

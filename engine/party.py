@@ -174,8 +174,8 @@ class PartyCall:
         self.values[node.index] = reduce_into(x + c, node.type.ring) if adds else x
 
     def _truncate(self, node: Node, _tape: ReadTape) -> None:
-        x, left = node.inputs[0], node.integer("bits") - self.call.segment.dropped.get(node.inputs[0], 0)
-        self.values[node.index] = self.values[x] >> U64(left) if left else self.values[x]
+        x, left = self.values[node.inputs[0]], self.call.segment.left(node)
+        self.values[node.index] = x >> U64(left) if left else x
 
     def _reduce(self, node: Node, _tape: ReadTape) -> None:
         self.values[node.index] = reduce(self.values[node.inputs[0]], node.type.ring)

@@ -59,7 +59,7 @@ def evaluated(s: Segment, index: int, party: int) -> Work:
             return _mask_share(node, party)
         case "reveal":
             return {"reveal": 1, "reveal.words": node.type.size} if node["to"] == party else {}
-        case "truncate" if s.dropped.get(node.inputs[0]) == node["bits"]:
+        case "truncate" if not s.left(node):
             return {}  # as the wire was opened
         case "wire" | "weight" | "interval" | "half_line" | "equal" | "lookup" | "piece" | "input" | "open":
             return {}

@@ -17,12 +17,13 @@ from engine.errors import InputError
 from engine.gates.fss import at_least
 from engine.gates.gelu import gelu
 from engine.gates.matmul import matmul, weight
-from engine.gates.norm import NormRange, layer_norm
+from engine.gates.norm import layer_norm
 from engine.gates.polynomial import polynomial
 from engine.gates.relu import relu
 from engine.gates.softmax import SoftmaxRange, softmax
 from engine.graph import Graph, WireType
 from engine.models.activations import activation
+from engine.models.layers import norm_range
 from engine.parameters import Small, small_integers
 from engine.scheduler.plan import Call, Program, segment
 from engine.variants import DEFAULT, Variants
@@ -133,9 +134,8 @@ def _softmax(x: Array) -> Array:
 
 def layer_norm_load(name: str, rows: int, width: int, variants: Variants = DEFAULT) -> Workload:
     """From a share of the residual, whose opening is the first of the gate's rounds, to the opened n."""
-    log_width = (width - 1).bit_length()
-    ring = 4 + 24 + log_width + 2
-    at = NormRange(4, 4, -4, 5, (log_width + 1) // 2, ring, WIDE + 11 + 13 - 12, 11, 13)
+    ring = 4 + 24 + (width - 1).bit_length() + 2
+    at = norm_range((4, -4, 5), width, WIDE, ring, 12)
     kind = WireType("masked", (rows, width), ring, 24, magnitude(4 + 24))
     what = f"LayerNorm of {rows} rows of {width}, residuals at scale 24 in {ring} bits, n in {WIDE}"
     rng = _rng(rows * width)

@@ -38,7 +38,7 @@ def nanoseconds(s: Segment, step: Step) -> float:
 
 def _evaluated(s: Segment, node: Node) -> float:
     size, inputs = node.type.size, [s.graph[i].type for i in node.inputs]
-    if node.op == "truncate" and s.dropped.get(node.inputs[0]) == node["bits"]:
+    if node.op == "truncate" and not s.left(node):
         return 0
     if node.op in ("dpf", "leaf"):
         return AES * aes_steps(node, s)

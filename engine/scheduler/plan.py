@@ -80,6 +80,10 @@ class Segment:
         """Bits that an opened value is truncated by as it is opened."""
         return dropped(self.graph)
 
+    def left(self, truncation: Node) -> int:
+        """Bits that a truncation takes from its input as it was opened."""
+        return truncation.integer("bits") - self.dropped.get(truncation.inputs[0], 0)
+
     @cached_property
     def opening_of(self) -> dict[int, Opening]:
         return {o.node: o for o in self.openings}

@@ -2,7 +2,7 @@
 // points, openings, polynomials - on secrets drawn from a number, for test_constant_time.py. TARGET is the `isa_*.hpp` to compile.
 //
 //   run SECRET   once, between two stores to the address that it prints: another tool records all addresses
-//   steps        for a few numbers, each in a child that is single-stepped: prints instructions and a hash of their addresses
+//   steps        for a few numbers, each in a child that is single-stepped: prints what it did, its instructions and a hash of their addresses
 #include TARGET
 
 #include <signal.h>
@@ -104,25 +104,26 @@ void open_and_combine() {
     poly({operand(work.alpha), operand(work.r)}, {{3, {0, 1}}, {5, {1}}}, 50, results.words[1], N);
 }
 
-void all() {
-    generate();
+using Part = void (*)();
+
+void use_keys() {
     evaluate();
     open_and_combine();
 }
 
-void child(u64 secret) {
+void child(Part part, u64 secret) {
     ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
     draw(secret);
     raise(SIGSTOP);
-    all();
+    part();
     raise(SIGUSR1);
     _exit(0);
 }
 
 // From the child's SIGSTOP to its SIGUSR1.
-bool trace(u64 secret, char (&line)[64]) {
+bool trace(Part part, u64 secret, char (&line)[64]) {
     const pid_t pid = fork();
-    if (pid == 0) child(secret);
+    if (pid == 0) child(part, secret);
     int status = 0;
     u64 hash = 14695981039346656037u, count = 0;
     if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status) || WSTOPSIG(status) != SIGSTOP) return false;
@@ -139,20 +140,30 @@ bool trace(u64 secret, char (&line)[64]) {
     return true;
 }
 
+// The first run is not kept: it leaves this process, which the others are copies of, as they find it.
+bool trace_all(Part part, int secrets, char (*lines)[64]) {
+    char first[64];
+    if (!trace(part, 0, first)) return false;
+    for (int i = 0; i < secrets; ++i)
+        if (!trace(part, u64(i) + 1, lines[i])) return false;
+    return true;
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
     if (std::string_view(arguments[1]) == "run") {
         draw(std::strtoull(arguments[2], nullptr, 10));
         marker = 1;
-        all();
+        generate();
+        use_keys();
         marker = 2;
         std::printf("%p\n", const_cast<u64*>(&marker));
         return 0;
     }
-    char lines[3][64];  // the first run is not shown: it leaves this process, which the others are copies of, as they find it
-    for (u64 secret = 0; secret < 3; ++secret)
-        if (!trace(secret, lines[secret])) return 1;
-    for (int i = 1; i < 3; ++i) std::puts(lines[i]);
+    char gen[4][64], eval[2][64];  // printed at the end: printing takes memory
+    if (!trace_all(generate, 4, gen) || !trace_all(use_keys, 2, eval)) return 1;
+    for (const auto& line : gen) std::printf("gen %s\n", line);
+    for (const auto& line : eval) std::printf("eval %s\n", line);
     return 0;
 }

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from engine.cost import aes_steps, leaf_steps, lookup_steps
+from engine.cost import aes_steps, leaf_steps, lookup_steps, question_steps
 from engine.gates.fss import LEAF_POINTS
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
-from engine.kernels.interface import leaf_levels, tree_levels
+from engine.kernels.interface import leaf_levels, tree_words
 from engine.ring import byte_width, packed_bytes
 from engine.scheduler.plan import Segment
 
@@ -229,27 +229,20 @@ def _others(s: Segment, node: Node, tables: list[Node], asked: list[Node], form:
 
 def _dpf(elements: int, domain: int) -> int:
     """Bytes of the keys on each tape."""
-    return 16 * elements * (tree_levels(domain) + 1)
-
-
-def _walk(q: Node, domain: int) -> int:
-    levels = tree_levels(domain)
-    if q.op == "lookup":
-        return lookup_steps(len(q.integers("values")), levels)
-    return (levels + 1) * (2 if q.op == "interval" else 1)
+    return 16 * elements * (tree_words(domain) + 1)
 
 
 def _apart(node: Node, asked: list[Node]) -> Alternative:
     """Each question with a key of its own."""
     n, m = node.type.size, node.type.ring
-    tape, steps = len(asked) * _dpf(n, m), n * sum(_walk(q, m) for q in asked)
+    tape, steps = len(asked) * _dpf(n, m), n * sum(question_steps(q, m) for q in asked)
     return Alternative("a key a question", _entries_of(asked), tape, steps, sum(map(_opened, asked)))
 
 
 def _wide(node: Node, asked: list[Node]) -> Alternative:
     """The same questions in a domain that nobody narrowed."""
     n = node.type.size
-    steps = n * sum(_walk(q, FULL) for q in asked)
+    steps = n * sum(question_steps(q, FULL) for q in asked)
     return Alternative(f"{FULL}-bit domain", _entries_of(asked), _dpf(n, FULL), steps, sum(map(_opened, asked)))
 
 
@@ -263,7 +256,7 @@ def _as_plain(s: Segment, node: Node, tables: list[Node], asked: list[Node]) -> 
     values, m = tables[0], min(node.type.ring + finer, FULL)
     entries = len(values.integers("values")) << finer
     rest = [q for q in asked if q.op != "lookup"]
-    steps = n * (lookup_steps(entries, tree_levels(m)) + sum(_walk(q, m) for q in rest))
+    steps = n * (lookup_steps(entries, m) + sum(question_steps(q, m) for q in rest))
     return Alternative("plain", entries, _dpf(n, m), steps, _opened(values) + sum(map(_opened, rest)))
 
 
@@ -285,7 +278,7 @@ def _as_lookups(node: Node, tables: list[Node]) -> Alternative:
         for values in (q.integers("values"), q["slopes"]):
             if isinstance(values, tuple):
                 entries += len(values)
-                steps += lookup_steps(len(values), tree_levels(m))
+                steps += lookup_steps(len(values), m)
                 opened += packed_bytes(n, max(abs(int(str(v))) for v in values).bit_length() + 2)
     return Alternative("lookups", entries, _dpf(n, m), n * steps, opened)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.graph import Node
-from engine.kernels.interface import leaf_levels, tree_levels
+from engine.kernels.interface import leaf_blocks, leaf_levels, tree_levels, tree_words
 from engine.scheduler.plan import Plan, Segment
 
 __all__ = [
@@ -76,11 +76,12 @@ def _bytes(size: int, senders: Iterable[int]) -> Pair:
 
 
 def aes_steps(node: Node, s: Segment) -> int:
-    """AES calls that a party makes to answer all questions of a key, each walked on its own."""
+    """AES calls that a party makes to answer all questions of a key, each walked on its own. Kernels expand several
+    keys at once, and so the nodes that a table may need wherever its window begins."""
     m, n = node.type.ring, node.type.size
     asked = [s.graph[q] for q in s.schedule.questions.get(node.index, ())]
     if node.op == "dpf":
-        return n * sum(_walks(q, tree_levels(m)) for q in asked)
+        return n * sum(question_steps(q, m) for q in asked)
     if node.op == "leaf":
         points, words = node.integer("points"), 2 if node.integer("rest") else 1
         per = sum(_leaves(q, points, words, leaf_levels(m, points)) for q in asked)
@@ -88,21 +89,31 @@ def aes_steps(node: Node, s: Segment) -> int:
     return 0
 
 
-def _walks(q: Node, levels: int) -> int:
+def question_steps(q: Node, m: int) -> int:
+    """AES calls of one question to a key on m bits."""
     if q.op == "lookup":
-        return lookup_steps(len(q.integers("values")), levels)
-    return (levels + 1) * (2 if q.op == "interval" else 1)
+        return lookup_steps(len(q.integers("values")), m)
+    if q.op == "equal":
+        return tree_levels(m) + 1
+    return (tree_levels(m) + leaf_blocks(m)) * (2 if q.op == "interval" else 1)
 
 
-def lookup_steps(entries: int, levels: int) -> int:
-    """AES calls of one range lookup among leaves of 128 points."""
-    return _range(entries // 128 + 1 + (entries % 128 > 1), levels)
+def lookup_steps(entries: int, m: int) -> int:
+    """AES calls of one range lookup: each block of 128 points that may hold an entry, and the nodes above."""
+    blocks = min(_runs(entries, 128), 1 << tree_words(m))
+    return blocks + _parents(blocks, tree_words(m), tree_levels(m))
 
 
-def _range(blocks: int, levels: int) -> int:
-    """A contiguous range of leaf blocks: each leaf once, and at each level the prefixes that cover them."""
-    blocks = min(blocks, 1 << levels)
-    return blocks + sum(min(1 << level, (blocks >> levels - level) + 1) for level in range(1, levels + 1))
+def _runs(entries: int, points: int) -> int:
+    """Aligned runs of `points` points that `entries` consecutive ones touch at most."""
+    return (entries + points - 2) // points + 1
+
+
+def _parents(count: int, depth: int, levels: int) -> int:
+    """Nodes of the first `levels` levels above `count` consecutive ones at `depth`, at most: one AES call each."""
+    if count == 1:
+        return levels
+    return sum(min(1 << level, (count - 2 >> depth - level) + 2) for level in range(levels))
 
 
 def _leaves(q: Node, points: int, words: int, levels: int) -> int:
@@ -111,8 +122,8 @@ def _leaves(q: Node, points: int, words: int, levels: int) -> int:
 
 def leaf_steps(entries: int, points: int, words: int, levels: int) -> int:
     """AES calls of one table among arithmetic leaves of 2^points points, each of `words` words."""
-    groups = min(entries // (1 << points) + 1, 1 << levels)
-    return groups * ((1 << points) * words // 2 or 1) + _range(groups, levels) - groups
+    leaves = min(_runs(entries, 1 << points), 1 << levels)
+    return leaves * ((1 << points) * words // 2 or 1) + _parents(leaves, levels, levels)
 
 
 def plan_cost(plan: Plan) -> Cost:

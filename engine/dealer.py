@@ -20,7 +20,7 @@ from engine.buffers import Buffers
 from engine.fss.prg import SeedStream
 from engine.gates.polynomial import lower
 from engine.graph import LINEAR, Node
-from engine.kernels.interface import Kernels, Operand, Tweak, leaf_levels, tree_levels
+from engine.kernels.interface import Kernels, Operand, Tweak, leaf_levels, tree_words
 from engine.linear import apply_linear, matmul_words
 from engine.parameters import DealerParameters
 from engine.ring import U64, Words, byte_width, reduce, reduce_into, ring_mask
@@ -187,10 +187,10 @@ class _Dealing:
 
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node) -> None:
-        m, n, levels = node.type.ring, node.type.size, tree_levels(node.type.ring)
+        m, n, words = node.type.ring, node.type.size, tree_words(node.type.ring) + 1
         alpha, sigma = np.ascontiguousarray(self.r[node.inputs[0]]).reshape(-1), np.empty(n, np.uint8)
-        for a, b in tape_slices(n, 16 * (levels + 1)):
-            out = self.buffers.take(16 * (levels + 1) * (b - a)).view(U64).reshape(levels + 1, b - a, 2)
+        for a, b in tape_slices(n, 16 * words):
+            out = self.buffers.take(16 * words * (b - a)).view(U64).reshape(words, b - a, 2)
             tweak = Tweak(self.tape_id, self.call.gate(node.index), a)
             self.kernels.dpf_gen(m, alpha[a:b], *self._roots(node, a, b), tweak, out[:-1], out[-1], sigma[a:b])
             self._both(out)

@@ -36,7 +36,7 @@ from engine.kernels.interface import (
     Question,
     Tweak,
     leaf_levels,
-    tree_levels,
+    tree_words,
 )
 from engine.linear import apply_linear, constants, matmul_words
 from engine.parameters import Parameters
@@ -189,13 +189,13 @@ class PartyCall:
     # ------------------------------------------------------------------ keys
     def _dpf(self, node: Node, tape: ReadTape) -> None:
         """Read the key, slice by slice, and answer every question that the segment asks of it."""
-        m, n, levels = node.type.ring, node.type.size, tree_levels(node.type.ring)
+        m, n, words = node.type.ring, node.type.size, tree_words(node.type.ring) + 1
         asked = [self._node(q) for q in self.call.segment.schedule.questions.get(node.index, ())]
         questions = _questions(self.call.segment, node.index)
         outs: list[NDArray[Any]] = [np.empty(n, U64 if q.op == "lookup" else np.uint8) for q in asked]
         x_hat = np.ascontiguousarray(self.values[node.inputs[0]]).reshape(-1)
-        for a, b in tape_slices(n, 16 * (levels + 1)):
-            key = tape(16 * (levels + 1) * (b - a)).view(U64).reshape(levels + 1, b - a, 2)
+        for a, b in tape_slices(n, 16 * words):
+            key = tape(16 * words * (b - a)).view(U64).reshape(words, b - a, 2)
             root, tweak = self._words(node, (b - a, 2), 64, 2 * a), Tweak(self.tape_id, self.call.gate(node.index), a)
             parts = [o[a:b] for o in outs]
             self.kernels.dpf_eval(self.party, m, root, key[:-1], key[-1], tweak, x_hat[a:b], questions, parts)

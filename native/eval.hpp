@@ -9,16 +9,19 @@ namespace {
 class Evaluator {
 public:
     explicit Evaluator(const EvalJob& job)
-        : job_(job), plan_(job), places_(plan_.points.size()), nodes_(most_leaves()), blocks_(most_leaves() * G),
-          before_(places_.empty() ? 0 : most_leaves() * W) {}
+        : job_(job), plan_(job), places_(plan_.points.size()), nodes_(most_blocks()), blocks_(most_blocks() * G),
+          before_(places_.empty() ? 0 : most_blocks() * G) {}
 
     void group(const HashPair& keys, std::size_t at, std::size_t count) {
-        const Columns here{job_.root + 2 * at, {job_.cw.data + 2 * at, job_.cw.stride, job_.cw.count}, job_.leaf + 2 * at,
-                           job_.x_hat + at, AHEAD};
+        const Bits bits = plan_.bits;
+        const u64* const words = job_.cw.data + 2 * at;
+        const u64* const leaf = job_.leaf + 2 * at;
+        const Columns here{job_.root + 2 * at, {words, job_.cw.stride, bits.levels},
+                           {bits.halves == 1 ? leaf : words + bits.levels * job_.cw.stride, leaf}, bits.halves, job_.x_hat + at, AHEAD};
         at_ = at;
         count_ = count;
         if (count == W) return run(keys, here);
-        const Padded padded(here, count, 2);
+        const Padded padded(here, count);
         run(keys, padded.columns);
     }
 
@@ -27,15 +30,15 @@ private:
     const Plan plan_;
     Array<Place> places_;
     Nodes nodes_;
-    Array<V> blocks_;    // [leaf][group]
-    Array<u64> before_;  // [leaf][instance], as in a place
+    Array<V> blocks_;  // [block][group]
+    Array<V> before_;  // [block][group], as in a place
     Rows rows_;
     std::size_t at_ = 0, count_ = 0;
 
-    u64 most_leaves() const {
-        if (plan_.whole) return plan_.whole_leaves();
+    u64 most_blocks() const {
+        if (plan_.whole) return plan_.whole_blocks();
         u64 most = 1;
-        for (const Window& window : plan_.windows) most = window.leaves() > most ? window.leaves() : most;
+        for (const Window& window : plan_.windows) most = window.blocks() > most ? window.blocks() : most;
         return most;
     }
     void run(const HashPair& keys, Columns c) {
@@ -51,10 +54,10 @@ private:
     void points(const u64* x_hat, u64 offset, u64* out) const {
         for (int i = 0; i < W; ++i) out[i] = (x_hat[i] - offset) & plan_.modulus;
     }
-    static void leaves_of(const u64* points, u64* out) {
-        for (int i = 0; i < W; ++i) out[i] = points[i] >> LEAF_BITS;
+    static void blocks_of(const u64* points, u64* out) {
+        for (int i = 0; i < W; ++i) out[i] = points[i] >> BLOCK_BITS;
     }
-    static void load_places(const u64* points, V (&p)[G]) {  // in the leaf, in both words of a block
+    static void load_places(const u64* points, V (&p)[G]) {  // in both words of a block
         for (int g = 0; g < G; ++g) p[g] = Isa::both_of(Isa::spread(points + B * g), Isa::both(127));
     }
 
@@ -63,24 +66,22 @@ private:
         for (std::size_t k = 0; k < places_.size(); ++k) {
             if (plan_.holds(plan_.points[k].offset)) continue;
             points(c.x_hat, plan_.points[k].offset, point);
-            leaves_of(point, index);
+            blocks_of(point, index);
             if (plan_.points[k].ordered) walk<true>(keys, c, trunk, index, places_[k]);
             else walk<false>(keys, c, trunk, index, places_[k]);
             c.ahead = 0;
         }
         for (const Window& window : plan_.windows) {
             points(c.x_hat, window.back, point);
-            leaves_of(point, index);
-            V before[G];
-            expand(keys, c, trunk, index, window.leaves(), nodes_, before);
+            blocks_of(point, index);
+            fill(keys, c, trunk, index, window.blocks(), plan_.summed(window));
             c.ahead = 0;
-            leaf_blocks(keys, c, window.leaves());
-            place_points(window, index, point, before);
+            place_points(window, index, point);
             const TableSum* taken = nullptr;  // whose rows are there
             for (const TableSum* sum : window.sums) {
                 if (!taken || taken->back != sum->back || taken->size < sum->size) {
                     lead(point, (window.back - sum->back) & plan_.modulus, index);
-                    rows_.take(blocks_.data(), window.leaves(), index, sum->size);
+                    rows_.take(blocks_.data(), window.blocks(), index, sum->size);
                     taken = sum;
                 }
                 emit(*sum);
@@ -93,58 +94,52 @@ private:
         for (int i = 0; i < W; ++i) out[i] = (first[i] & 127) + ahead;
     }
 
-    // The places of all points in a window that begins at `first`, in the leaf `start`.
-    void place_points(const Window& window, const u64* start, const u64* first, const V (&before)[G]) {
-        bool summed = false;
+    // The places of all points in a window that begins at `first`, in the block `start`.
+    void place_points(const Window& window, const u64* start, const u64* first) {
         for (std::size_t k = 0; k < places_.size(); ++k) {
             if (!window.holds(plan_.points[k].offset, plan_.modulus)) continue;
             if (plan_.points[k].offset == window.back) {
-                take_first(places_[k], before);
+                take_first(places_[k]);
                 continue;
             }
-            if (!summed) sum_controls(window.leaves(), before);
-            summed = true;
             u64 at[W];
             lead(first, (window.back - plan_.points[k].offset) & plan_.modulus, at);
-            find_leaf(start, at, places_[k]);
+            find_block(start, at, places_[k]);
         }
     }
 
-    void take_first(Place& place, const V (&before)[G]) const {
-        for (int g = 0; g < G; ++g) {
-            place.block[g] = blocks_[std::size_t(g)];
-            place.before[g] = before[g];
+    void take_first(Place& place) const {
+        for (std::size_t g = 0; g < std::size_t(G); ++g) {
+            place.block[g] = blocks_[g];
+            place.before[g] = before_[g];
         }
     }
 
     void whole(const HashPair& keys, const Columns& c, const Trunk& trunk) {
         static const u64 zeros[W] = {};
-        const u64 leaves = plan_.whole_leaves();
-        V before[G];
         u64 point[W];
-        expand(keys, c, trunk, zeros, leaves, nodes_, before);
-        if (!places_.empty()) sum_controls(leaves, before);
-        leaf_blocks(keys, c, leaves);
+        fill(keys, c, trunk, zeros, plan_.whole_blocks(), places_.empty() ? 0 : plan_.whole_blocks());
         for (std::size_t k = 0; k < places_.size(); ++k) {
             points(c.x_hat, plan_.points[k].offset, point);
-            find_leaf(zeros, point, places_[k]);
+            find_block(zeros, point, places_[k]);
         }
-        if (job_.m < LEAF_BITS && !plan_.sums.empty()) repeat(reinterpret_cast<u64*>(blocks_.data()));
+        if (job_.m < BLOCK_BITS && !plan_.sums.empty()) repeat(reinterpret_cast<u64*>(blocks_.data()));
         for (const TableSum& sum : plan_.sums) {
             points(c.x_hat, sum.back, point);
-            rows_.take(blocks_.data(), leaves, point, sum.size);
+            rows_.take(blocks_.data(), plan_.whole_blocks(), point, sum.size);
             emit(sum);
         }
     }
 
-    // The leaf of the bit `at` of the blocks, the first of which is that of the leaf `start`. Past the last leaf of the tree comes its
-    // first, before which there is nothing: the parity of all control bits is the root's.
-    void find_leaf(const u64* start, const u64* at, Place& place) const {
+    // The block of the bit `at`, counted from the block `start`. Past the last block of the tree comes its first, before which there is
+    // nothing: the parity of all bits is the root's control bit.
+    void find_block(const u64* start, const u64* at, Place& place) const {
         u64 *block = reinterpret_cast<u64*>(place.block), *before = reinterpret_cast<u64*>(place.before);
         for (std::size_t i = 0; i < std::size_t(W); ++i) {
-            const u64 q = at[i] >> LEAF_BITS;
+            const u64 q = at[i] >> BLOCK_BITS;
             std::memcpy(block + 2 * i, reinterpret_cast<const u64*>(blocks_.data()) + 2 * (q * W + i), 16);
-            before[2 * i] = before_[q * W + i] ^ (u64(job_.party) & (start[i] + q) >> plan_.levels);
+            std::memcpy(before + 2 * i, reinterpret_cast<const u64*>(before_.data()) + 2 * (q * W + i), 16);
+            before[2 * i] ^= u64(job_.party) & (start[i] + q) >> plan_.depth();
         }
     }
 
@@ -157,20 +152,82 @@ private:
         }
     }
 
-    void sum_controls(u64 leaves, const V (&before)[G]) {
-        V sum[G];
-        for (int g = 0; g < G; ++g) sum[g] = before[g];
-        for (u64 q = 0; q < leaves; ++q)
-            for (int g = 0; g < G; ++g) {
-                Isa::store_low(before_.data() + q * W + B * g, sum[g]);
-                sum[g] = Isa::exclusive_or(sum[g], nodes_.now[q * G + g]);
-            }
+    // The blocks start, start + 1, ... of each instance, and what lies before each of the first `summed`.
+    void fill(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, u64 summed) {
+        V path[G], odd[G], before[G];
+        if (summed) expand<true>(keys, c, trunk, start, blocks, nodes_, before);
+        else expand<false>(keys, c, trunk, start, blocks, nodes_, before);
+        load_path(start, path);
+        const bool paired = c.halves == 2;
+        for (int g = 0; g < G; ++g) odd[g] = paired ? Isa::all_if(Isa::has(path[g], Isa::both(1))) : Isa::zero();
+        if (paired) paired_blocks(keys.leaf, c, odd, blocks);
+        else single_blocks(keys.leaf, c, blocks);
+        if (summed == 0) return;
+        for (V& b : before) b = Isa::both_of(b, Isa::spread_low(1));
+        if (paired) sum_pairs(keys.leaf, c, odd, before, summed);
+        else sum_singles(before, summed);
     }
 
-    void leaf_blocks(const HashPair& keys, const Columns& c, u64 leaves) {
+    void single_blocks(const Isa::Keys& keys, const Columns& c, u64 blocks) {
         V cw[G];
-        load_group(c.leaf, cw);
-        for (u64 q = 0; q < leaves; ++q) stepped(keys.leaf, nodes_.now.data() + q * G, cw, blocks_.data() + q * G);
+        load_group(c.leaf[0], cw);
+        for (u64 q = 0; q < blocks; ++q) stepped(keys, nodes_.now.data() + q * G, cw, blocks_.data() + q * G);
+    }
+
+    // Two blocks a leaf. Where the first one wanted is a second half, block q is half q + 1 of the leaves.
+    void paired_blocks(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], u64 blocks) {
+        V low[G], high[G], even[G], cw[2][G];
+        load_group(c.leaf[0], low);
+        load_group(c.leaf[1], high);
+        for (int g = 0; g < G; ++g) {
+            even[g] = Isa::exclusive_or(odd[g], Isa::both(~u64(0)));
+            cw[0][g] = Isa::choose(odd[g], high[g], low[g]);
+            cw[1][g] = Isa::choose(odd[g], low[g], high[g]);
+        }
+        for (u64 q = 0; q < blocks; ++q) {
+            V* const out = blocks_.data() + q * G;
+            const V* const s = nodes_.now.data() + q / 2 * G;
+            if (q % 2 == 0) {
+                leaf_block(keys, s, odd, cw[0], out);
+                continue;
+            }
+            V seeds[G];
+            for (int g = 0; g < G; ++g) seeds[g] = Isa::choose(odd[g], s[G + g], s[g]);
+            leaf_block(keys, seeds, even, cw[1], out);
+        }
+    }
+
+    void sum_singles(const V (&before)[G], u64 blocks) {
+        V sum[G];
+        for (int g = 0; g < G; ++g) sum[g] = before[g];
+        for (u64 q = 0; q < blocks; ++q) next_leaf(q, sum, before_.data() + q * G);
+    }
+
+    // `sum` into `out`, and with it the control bits of leaf q.
+    void next_leaf(u64 q, V (&sum)[G], V* out) const {
+        for (std::size_t g = 0; g < std::size_t(G); ++g) {
+            out[g] = sum[g];
+            sum[g] = Isa::xor_both(sum[g], nodes_.now[q * G + g], Isa::spread_low(1));
+        }
+    }
+
+    // The control bits before a leaf, and for its second half all bits of the first, which for the first block wanted is made for this.
+    void sum_pairs(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], const V (&before)[G], u64 blocks) {
+        V sum[G], leaf[G], cw[G], first[G];
+        for (int g = 0; g < G; ++g) sum[g] = before[g];
+        load_group(c.leaf[0], cw);
+        stepped(keys, nodes_.now.data(), cw, first);
+        const V* half = first;  // of the leaf that the next block may be in the middle of
+        for (u64 q = 0; q < blocks; ++q) {
+            V* const out = before_.data() + q * G;
+            if (q % 2 == 0) {
+                next_leaf(q / 2, sum, leaf);
+                for (int g = 0; g < G; ++g) out[g] = Isa::xor_both(leaf[g], odd[g], half[g]);
+            } else {
+                for (int g = 0; g < G; ++g) out[g] = Isa::choose(odd[g], sum[g], Isa::exclusive_or(leaf[g], half[g]));
+            }
+            half = blocks_.data() + q * G;
+        }
     }
 
     void emit(const TableSum& sum) const {
@@ -181,7 +238,7 @@ private:
         std::memcpy(sum.out + at_, total, 8 * count_);
     }
 
-    // The parity of the bits below both points, and of the control bits before their leaves.
+    // The parity of the bits below both points, and of all before their blocks.
     void answer(const Plan::Pair& q, const u64* x_hat, u8* out) const {
         u64 e[W], f[W], bits[2 * W];
         points(x_hat, plan_.points[q.e].offset, e);
@@ -190,9 +247,8 @@ private:
         load_places(e, at_e);
         load_places(f, at_f);
         const Place &low = places_[q.e], &high = places_[q.f];
-        const V one = Isa::spread_low(1);
         for (int g = 0; g < G; ++g) {
-            V v = Isa::both_of(Isa::exclusive_or(low.before[g], high.before[g]), one);
+            V v = Isa::exclusive_or(low.before[g], high.before[g]);
             v = Isa::xor_both(v, low.block[g], Isa::below(at_e[g]));
             Isa::store(bits + 2 * B * g, Isa::xor_both(v, high.block[g], Isa::below(at_f[g])));
         }
@@ -207,9 +263,8 @@ private:
         V at_e[G];
         load_places(e, at_e);
         const Place& place = places_[k];
-        const V one = Isa::spread_low(1);
         for (int g = 0; g < G; ++g) {
-            Isa::store(bits + 2 * B * g, Isa::xor_both(Isa::both_of(place.before[g], one), place.block[g], Isa::below(at_e[g])));
+            Isa::store(bits + 2 * B * g, Isa::xor_both(place.before[g], place.block[g], Isa::below(at_e[g])));
             Isa::store(left + 2 * B * g, trunk.left[g]);
         }
         const u64 first = job_.party ? 0 : 1;

@@ -87,21 +87,24 @@ void generate_paths(const Isa::Keys& keys, const Job& job, int point_bits, std::
     for (int i = 0; i < out.count; ++i) std::memcpy(out.data + i * out.stride, cw.data() + 2 * W * i, 16 * count);
 }
 
-// The leaf's correction words of a group, and party 0's bit at alpha: bit i for instance i.
-inline u64 generate_leaf(const Isa::Keys& keys, const Paths& paths, u64* leaf) {
+// The correction words of a half of the leaf of a group, and party 0's bit at alpha, where that lies in this half: bit i for instance i.
+inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, int half, u64* out) {
+    const V tweak = Isa::sigma(Isa::spread_low(2 * u64(half))), last = Isa::both(127), side = Isa::both(128), here = Isa::both(128 * u64(half));
     u64 sigma = 0;
     for (int at = 0; at < G; at += C) {
         V v0[C], v1[C], sigma0[C], sigma1[C];
         for (int g = 0; g < C; ++g) {
-            v0[g] = sigma0[g] = Isa::sigma(paths.s0[at + g]);
+            v0[g] = sigma0[g] = Isa::exclusive_or(Isa::sigma(paths.s0[at + g]), tweak);
             v1[g] = sigma1[g] = Isa::exclusive_or(v0[g], paths.sigma[at + g]);
         }
         Isa::encrypt(keys, v0, sigma0);
         Isa::encrypt(keys, v1, sigma1);
         for (int g = 0; g < C; ++g) {
-            const V hot = Isa::point(Isa::both_of(paths.alpha[at + g], Isa::both(127)));
+            const V point = paths.alpha[at + g];
+            V hot = Isa::point(Isa::both_of(point, last));
+            if (bits.halves == 2) hot = Isa::where_equal(Isa::both_of(point, side), here, hot);
             const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), hot);
-            Isa::store(leaf + 2 * B * (at + g), cw);
+            Isa::store(out + 2 * B * (at + g), cw);
             sigma |= Isa::meet(Isa::xor_if(v0[g], Isa::odd(paths.s0[at + g]), cw), hot) << (B * (at + g));
         }
     }
@@ -109,19 +112,20 @@ inline u64 generate_leaf(const Isa::Keys& keys, const Paths& paths, u64* leaf) {
 }
 
 inline void dpf_gen(const GenJob& job) {
+    const Bits bits(job.cw.count);
+    GenJob tree = job;
+    tree.cw.count = bits.levels;
     Paths paths;
     for_groups(job.slice, [&](const HashPair& keys, std::size_t at, std::size_t count) {
-        generate_paths(keys.node, job, 7, at, count, paths);
-        u64 last[2 * W];
-        u8 bits[W];
-        const u64 sigma = generate_leaf(keys.leaf, paths, count == W ? job.leaf + 2 * at : last);
-        for (int i = 0; i < W; ++i) bits[i] = u8(sigma >> i & 1);
-        if (count == W) {
-            std::memcpy(job.sigma + at, bits, W);
-            return;
+        generate_paths(keys.node, tree, BLOCK_BITS + bits.halves - 1, at, count, paths);
+        u64 sigma = 0;
+        for (int half = 0; half < bits.halves; ++half) {
+            u64 last[2 * W];
+            u64* const words = (half + 1 < bits.halves ? job.cw.data + bits.levels * job.cw.stride : job.leaf) + 2 * at;
+            sigma |= generate_half(keys.leaf, paths, bits, half, count == W ? words : last);
+            if (count < W) std::memcpy(words, last, 16 * count);
         }
-        std::memcpy(job.leaf + 2 * at, last, 16 * count);
-        std::memcpy(job.sigma + at, bits, count);
+        for (std::size_t i = 0; i < count; ++i) job.sigma[at + i] = u8(sigma >> i & 1);
     });
 }
 

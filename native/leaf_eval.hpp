@@ -85,9 +85,9 @@ private:
             from[i / B] = coefficients_.first(lowest & (points_ - 1));
             take(instance, std::size_t(i));
         }
-        const Columns c{root_.data(), {levels_.data(), 2 * W, job_.cw.count}, nullptr, nullptr, 0};
+        const Columns c{root_.data(), {levels_.data(), 2 * W, job_.cw.count}, {}, 1, nullptr, 0};
         V before[G], plain[G], sloped[G];
-        expand(keys, c, Trunk(keys, c, job_.party), start, leaves_, nodes_, before);
+        expand<false>(keys, c, Trunk(keys, c, job_.party), start, leaves_, nodes_, before);
         for (int g = 0; g < G; ++g) plain[g] = sloped[g] = Isa::zero();
         const int used = vectors_used(instances);
         if (job_.slope) add_up<true>(keys.leaf, from, used, plain, sloped);

@@ -6,30 +6,28 @@
 namespace roundelay {
 namespace {
 
-constexpr int LEAF_BITS = 7;
-
-// Consecutive points x_hat - back, ... of which lookups read parts, and in whose leaves thresholds may lie.
+// Consecutive points x_hat - back, ... of which lookups read parts, and in whose blocks thresholds may lie.
 struct Window {
     u64 back, size;
     Array<const TableSum*> sums;
-    u64 leaves() const { return (size + 126) / 128 + 1; }
+    u64 blocks() const { return (size + 126) / 128 + 1; }
     bool holds(u64 offset, u64 modulus) const { return ((back - offset) & modulus) < size; }
 };
 
-inline u64 tree_cost(int levels, u64 leaves) {  // AES calls below the trunk
-    u64 cost = leaves;
-    for (int depth = 1; depth < levels; ++depth) cost += nodes_at(depth, levels, leaves);
+inline u64 tree_cost(Bits bits, u64 blocks) {  // AES calls below the trunk
+    u64 cost = blocks;
+    for (int at = 1; at < bits.levels; ++at) cost += nodes_at(at, bits.levels + bits.halves - 1, blocks);
     return cost;
 }
 
 // What to visit: chosen once per call, from public sizes.
 struct Plan {
-    int levels;
+    Bits bits;
     u64 modulus;
     bool whole;               // expand the whole tree once, and answer everything from it
     struct Point {
         u64 offset;    // x_hat - offset is visited
-        bool ordered;  // the parity before its leaf is wanted too
+        bool ordered;  // the parity before its block is wanted too
     };
     Array<Point> points;
     Array<TableSum> sums;
@@ -41,7 +39,7 @@ struct Plan {
     Array<std::size_t> half_lines;
     Array<std::size_t> equals;
 
-    explicit Plan(const EvalJob& job) : levels(job.cw.count), modulus(low_bits(job.m)) {
+    explicit Plan(const EvalJob& job) : bits(job.cw.count), modulus(low_bits(job.m)) {
         for (const Interval& q : job.questions.intervals) intervals.push_back({point(q.e, true), point(q.f, true)});
         for (const HalfLine& q : job.questions.half_lines) half_lines.push_back(point(q.e, true));
         for (const Equal& q : job.questions.equals) equals.push_back(point(q.value, false));
@@ -52,21 +50,30 @@ struct Plan {
             else windows.push_back({sum.back, sum.size, {&sum}});
         }
         u64 cost = 0;
-        for (const Point& p : points) cost += joined({p.offset, 1, {}}) ? 0 : tree_cost(levels, 1);
+        for (const Point& p : points) cost += joined({p.offset, 1, {}}) ? 0 : tree_cost(bits, 1);
         bool wraps = false;
         for (const Window& window : windows) {
-            wraps = wraps || (levels < 60 && window.leaves() >= (u64(1) << levels));
-            if (!wraps) cost += tree_cost(levels, window.leaves());
+            wraps = wraps || (depth() < 60 && window.blocks() >= whole_blocks());
+            if (!wraps) cost += tree_cost(bits, window.blocks());
         }
-        whole = wraps || (levels <= 12 && cost >= tree_cost(levels, u64(1) << levels));
+        whole = wraps || (depth() <= 12 && cost >= tree_cost(bits, whole_blocks()));
     }
-    u64 whole_leaves() const { return u64(1) << levels; }
+    int depth() const { return bits.levels + bits.halves - 1; }  // bits of a block's index
+    u64 whole_blocks() const { return u64(1) << depth(); }
 
-    // Whether a point lies in a window, so that its leaf is visited in any case: at the end of a table, or in it.
+    // Whether a point lies in a window, so that its block is visited in any case: at the end of a table, or in it.
     bool holds(u64 offset) const {
         for (const Window& window : windows)
             if (window.holds(offset, modulus)) return true;
         return false;
+    }
+
+    // Of how many blocks of a window somebody wants to know what lies before: none, the first or all.
+    u64 summed(const Window& window) const {
+        u64 blocks = 0;
+        for (const Point& p : points)
+            if (window.holds(p.offset, modulus)) blocks = p.offset == window.back && blocks < 2 ? 1 : window.blocks();
+        return blocks;
     }
 
 private:
@@ -88,7 +95,7 @@ private:
             const u64 size = after <= ahead ? (after + other.size > window.size ? after + other.size : window.size)
                                             : (ahead + window.size > other.size ? ahead + window.size : other.size);
             const Window both{back, size, {}};
-            if (size > modulus || tree_cost(levels, both.leaves()) > tree_cost(levels, window.leaves()) + tree_cost(levels, other.leaves()))
+            if (size > modulus || tree_cost(bits, both.blocks()) > tree_cost(bits, window.blocks()) + tree_cost(bits, other.blocks()))
                 continue;
             window.back = back;
             window.size = size;

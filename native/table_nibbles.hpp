@@ -2,6 +2,8 @@
 // a permutation reads all of it whatever the bits are. Needs AVX-512 VBMI and VNNI.
 #pragma once
 
+#include <algorithm>
+
 #include "tree.hpp"
 
 namespace roundelay {
@@ -89,76 +91,95 @@ private:
 
 // The sums of four entries as signed digits: sum of 256^plane digit, modulo 2^64. The table lies back to front, in the order of the
 // points that its entries multiply. Byte j of 32 bits looks in entries 16 j to 16 j + 15 of a vector, once for each of its nibbles.
+// Sums are moved so that the least of four begins where the digits do, and a range of 256^planes takes as many; the planes above have
+// zeros there, and are added up only where some entry is large.
 struct TableSum {
     u64 back, size;  // the lowest point is x_hat - back
     u64* out;
 
     TableSum(const Lookup& q, u64 modulus)
-        : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out), narrow_(fits(q)), words_(Rows::words_for(size)) {
-        Array<i64> rest(128 * words_);  // [32 bits][nibble][byte][its value]
-        for (u64 k = 0; k < 32 * words_; ++k) {
-            i64* sums = rest.data() + k / 32 * 128 + k / 4 % 2 * 64 + k % 32 / 8 * 16;
-            const u64 bit = u64(1) << k % 4, entry = k < size ? u64(q.table[size - 1 - k]) : 0;
-            for (u64 n = 0; n < bit; ++n) sums[bit + n] = i64(u64(sums[n]) + entry);
-        }
-        const std::size_t most = narrow_ ? 4 : 8;  // beyond four, narrow sums have only a sign
-        for (bool more = true; more && planes_ < most; ++planes_) more = peel(rest);
-        digits_.resize(128 * words_ * planes_ + 64);
-        u8* to = reinterpret_cast<u8*>(digits_.data());
-        first_ = std::size_t(-reinterpret_cast<std::uintptr_t>(to) % 64);
-        for (std::size_t v = 0; v < 2 * words_; ++v)
-            for (std::size_t p = 0; p < planes_; ++p) std::memcpy(to + first_ + 64 * (planes_ * v + p), peeled_.data() + 64 * (2 * words_ * p + v), 64);
+        : back((q.first + q.size - 1) & modulus), size(q.size), out(q.out), together_(size < 1 << 17 ? 2 : 1) {
+        const u64 words = Rows::words_for(size);
+        Array<u64> entries(32 * words);
+        for (u64 k = 0; k < size; ++k) entries[k] = u64(q.table[size - 1 - k]);
+        Array<u8> planes(8 * words);
+        for (u64 k = 0; k < planes.size(); ++k) planes_ = std::max<u64>(planes_, planes[k] = planes_for(entries.data() + 4 * k));
+        digits_.resize(128 * words * planes_ + 64);
+        first_ = std::size_t(-reinterpret_cast<std::uintptr_t>(digits_.data()) % 64);
+        for (u64 k = 0; k < planes.size(); ++k) put(k, entries.data() + 4 * k, planes[k]);
+        for (u64 p = 0; p < planes_; p += together_) parts_.push_back(part(p, planes));
     }
     // totals[i] = sum of table[size - 1 - k] over the set bits k of row i
     void operator()(const Rows& rows, u64* totals) const {
         alignas(64) i32 sum[W];
-        for (int i = 0; i < W; ++i) totals[i] = 0;
-        const std::size_t together = narrow_ ? 4 : size < 1 << 17 ? 2 : 1;
-        for (std::size_t p = 0; p < planes_; p += together) {
-            const std::size_t left = planes_ - p;
-            const V* from = reinterpret_cast<const V*>(digits_.data() + first_) + p;
-            if (left == 1 || together == 1) add_up<1>(rows, from, sum);
-            else if (left == 2 || together == 2) add_up<2>(rows, from, sum);
-            else if (left == 3) add_up<3>(rows, from, sum);
-            else add_up<4>(rows, from, sum);
-            for (int i = 0; i < W; ++i) totals[i] += u64(i64(sum[i])) << (8 * p);
+        for (int i = 0; i < W; ++i) totals[i] = u64(0) - moved_;
+        for (const Part& part : parts_) {
+            if (part.planes == 1) add_up<1>(rows, part, sum);
+            else add_up<2>(rows, part, sum);
+            for (int i = 0; i < W; ++i) totals[i] += u64(i64(sum[i])) << (8 * part.plane);
         }
     }
 
 private:
-    bool narrow_;  // every sum is below 2^31
-    std::size_t words_, planes_ = 0, first_;
-    Array<i8> peeled_;  // [plane][32 bits][nibble][64]
+    struct Part {  // planes whose sums fit 32 bits, and the words in which they are not all zeros
+        u64 plane, planes, first, last;
+    };
+    u64 together_, planes_ = 1, first_;
+    u64 moved_ = 0;     // by how much all sums are too large
     Array<i8> digits_;  // from first_ on, a multiple of 64 in memory: [32 bits][nibble][plane][64]
+    Array<Part> parts_;
 
-    static bool fits(const Lookup& q) {
-        u64 total = 0;
-        for (u64 j = 0; j < q.size && total >> 31 == 0; ++j) {
-            const u64 magnitude = q.table[j] < 0 ? u64(0) - u64(q.table[j]) : u64(q.table[j]);
-            total += magnitude >> 31 ? u64(1) << 31 : magnitude;
-        }
-        return total >> 31 == 0;
+    // How many digits the sums of four entries take.
+    static u8 planes_for(const u64* e) {
+        u8 planes = 1;
+        while (planes < 8 && !within(e, low_bits(8 * planes))) ++planes;
+        return planes;
     }
-    bool peel(Array<i64>& rest) {  // the lowest digits into a new plane; whether anything is left
-        i64 left = 0;
-        peeled_.resize(rest.size() * (planes_ + 1));
-        i8* to = peeled_.data() + rest.size() * planes_;
-        for (std::size_t i = 0; i < rest.size(); ++i) {
-            to[i] = i8(rest[i]);
-            rest[i] = i64(u64(rest[i]) - u64(i64(to[i]))) >> 8;
-            left |= rest[i];
+    static bool within(const u64* e, u64 most) {  // whether their largest sum lies at most so far above the least
+        u64 range = 0;
+        for (int i = 0; i < 4; ++i) {
+            const u64 magnitude = e[i] >> 63 ? u64(0) - e[i] : e[i];
+            if (magnitude > most - range) return false;
+            range += magnitude;
         }
-        return left != 0;
+        return true;
     }
-    // The sum of `planes` planes, modulo 2^32.
+
+    // The 16 sums of four entries, moved to where `planes` digits begin.
+    void put(u64 k, const u64* e, int planes) {
+        u64 by = u64(0) - 128 * (low_bits(8 * planes) / 255);
+        for (int i = 0; i < 4; ++i) by -= (e[i] >> 63) * e[i];
+        moved_ += by;
+        V low = Isa::both(by);
+        for (int i = 0; i < 3; ++i) low = Isa::add_if(low, Mask(i == 0 ? 0xaa : i == 1 ? 0xcc : 0xf0), Isa::both(e[i]));
+        V sums[2] = {low, Isa::add(low, Isa::both(e[3]))};
+        i8* to = digits_.data() + first_ + 64 * planes_ * (k / 8 * 2 + k % 2) + k % 8 / 2 * 16;
+        for (u64 p = 0; p < planes_; ++p, to += 64)
+            for (int half = 0; half < 2; ++half) {
+                _mm_storel_epi64(reinterpret_cast<__m128i*>(to + 8 * half), _mm512_cvtepi64_epi8(sums[half]));
+                const V digit = _mm512_srai_epi64(_mm512_slli_epi64(sums[half], 56), 56);
+                sums[half] = _mm512_srai_epi64(Isa::subtract(sums[half], digit), 8);
+            }
+    }
+
+    Part part(u64 plane, const Array<u8>& planes) const {
+        Part part{plane, std::min(together_, planes_ - plane), 0, planes.size() / 8};
+        const auto needed = [&](u64 word) { return std::any_of(&planes[8 * word], &planes[8 * word] + 8, [&](u8 have) { return have > plane; }); };
+        while (!needed(part.first)) ++part.first;
+        while (!needed(part.last - 1)) --part.last;
+        return part;
+    }
+
+    // The sum of the planes of a part, modulo 2^32.
     template <int planes>
-    void add_up(const Rows& rows, const V* digits, i32* out) const {
+    void add_up(const Rows& rows, const Part& part, i32* out) const {
         V sum[2][2][planes];
         for (auto& half : sum)
             for (auto& nibble : half)
                 for (V& s : nibble) s = Isa::zero();
         const V low = _mm512_set1_epi8(15), byte = _mm512_set1_epi32(0x30201000), one = _mm512_set1_epi8(1);
-        for (u64 d = 0; d < words_; ++d, digits += 2 * planes_)
+        const V* digits = reinterpret_cast<const V*>(digits_.data() + first_) + 2 * planes_ * part.first + part.plane;
+        for (u64 d = part.first; d < part.last; ++d, digits += 2 * planes_)
 #pragma GCC unroll 2
             for (int half = 0; half < 2; ++half) {
                 const V bits = rows.word(half, d);
@@ -166,9 +187,9 @@ private:
                                     _mm512_ternarylogic_epi32(_mm512_srli_epi32(bits, 4), low, byte, 0xea)};
 #pragma GCC unroll 2
                 for (int nibble = 0; nibble < 2; ++nibble)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
                     for (int p = 0; p < planes; ++p) {
-                        const V picked = _mm512_permutexvar_epi8(index[nibble], digits[planes_ * std::size_t(nibble) + std::size_t(p)]);
+                        const V picked = _mm512_permutexvar_epi8(index[nibble], digits[planes_ * u64(nibble) + u64(p)]);
                         sum[half][nibble][p] = _mm512_dpbusd_epi32(sum[half][nibble][p], one, picked);
                     }
             }

@@ -14,6 +14,7 @@ using Mask = Isa::Mask;
 constexpr int G = Isa::group, B = Isa::blocks, C = Isa::chains;
 constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
+constexpr int BLOCK_BITS = 7;  // of a place in a block of 128 bits
 constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
 
 struct HashPair {
@@ -74,17 +75,27 @@ inline void load_path(const u64* index, V (&path)[G]) {
     for (int g = 0; g < G; ++g) path[g] = Isa::spread(index + B * g);
 }
 
-// The bit of a leaf index that says where step `level` goes.
+// The bit of an index that says where step `level` goes.
 inline V path_bit(int level, int levels) { return Isa::both(u64(1) << (levels - 1 - level)); }
+
+// Bits of a DPF in a leaf come in blocks of 128. From two correction words of a path on, the last two are those of the two blocks of a
+// leaf of 256 points: where a leaf of 128 has one more level, both blocks come of the seed above it, by H'(s) and H'(s xor 2).
+struct Bits {
+    int levels, halves;
+    explicit Bits(int words) : levels(words < 2 ? words : words - 1), halves(words < 2 ? 1 : 2) {}
+};
 
 // W consecutive instances of one party. A tail that is shorter is copied out first (see `Padded`).
 struct Columns {
     const u64* root;
-    Levels<const u64> cw;
-    const u64 *leaf, *x_hat;
+    Levels<const u64> cw;   // of the levels of the tree
+    const u64* leaf[2];     // of the blocks of a leaf
+    int halves;
+    const u64* x_hat;
     std::ptrdiff_t ahead;  // words from here to the key to prefetch, 0 for none
 
     const u64* level(int i) const { return cw.data + i * cw.stride; }
+    int depth() const { return cw.count + halves - 1; }  // bits of a block's index
     // To the second-level cache: a few groups of many levels do not fit the first.
     void prefetch(const u64* words) const {
         if (!ahead) return;
@@ -98,7 +109,7 @@ struct Trunk {
 
     Trunk(const HashPair& keys, const Columns& c, int party) {
         c.prefetch(c.root);
-        c.prefetch(c.leaf);
+        for (int h = 0; h < c.halves; ++h) c.prefetch(c.leaf[h]);
         load_roots(c.root, party, root);
         if (c.cw.count == 0) return;
         V cw[G];
@@ -108,23 +119,56 @@ struct Trunk {
     }
 };
 
+// The blocks of leaves with the seeds s: `second` is all ones where the second half is wanted, and cw its correction words.
+inline void leaf_block(const Isa::Keys& keys, const V* s, const V* second, const V* cw, V* block) {
+    const V tweak = Isa::sigma(Isa::spread_low(2));
+    for (int at = 0; at < G; at += C) {
+        V x[C], last[C];
+        for (int g = 0; g < C; ++g) {
+            const V seed = s[at + g];
+            x[g] = Isa::xor_both(Isa::sigma(seed), tweak, second[at + g]);
+            last[g] = Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]);
+        }
+        Isa::encrypt(keys, x, last);
+        for (int g = 0; g < C; ++g) block[at + g] = x[g];
+    }
+}
+
 struct Place {
-    V block[G];   // the leaf block of each instance
-    V before[G];  // bit 0: parity of the control bits of all leaves before it
+    V block[G];   // the block of each instance
+    V before[G];  // whose parity is that of all bits before it
 };
 
-// One walk per instance, to leaf `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
+// The block of a walk that ended in the leaves s; `ordered` as there. What lies before it in its leaf joins `before`.
+template <bool ordered>
+void leaf_place(const Isa::Keys& keys, const Columns& c, const V (&s)[G], const V (&path)[G], const V (&before)[G], Place& place) {
+    V cw[2][G], second[G];
+    load_group(c.leaf[0], cw[0]);
+    if constexpr (ordered)
+        for (int g = 0; g < G; ++g) place.before[g] = Isa::both_of(before[g], Isa::spread_low(1));
+    if (c.halves == 1) return stepped(keys, s, cw[0], place.block);
+    load_group(c.leaf[1], cw[1]);
+    for (int g = 0; g < G; ++g) second[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
+    if constexpr (ordered) {
+        V first[G];
+        stepped(keys, s, cw[0], first);
+        for (int g = 0; g < G; ++g) place.before[g] = Isa::xor_both(place.before[g], second[g], first[g]);
+    }
+    for (int g = 0; g < G; ++g) cw[0][g] = Isa::choose(second[g], cw[1][g], cw[0][g]);
+    leaf_block(keys, s, second, cw[0], place.block);
+}
+
+// One walk per instance, to block `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
 template <bool ordered>
 void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* index, Place& place) {
     V s[G], h[G], cw[G], path[G], before[G];
-    const int levels = c.cw.count;
     load_path(index, path);
     for (int g = 0; g < G; ++g) {
         before[g] = Isa::zero();
         s[g] = trunk.root[g];
     }
-    for (int i = 0; i < levels; ++i) {
-        const V bit = path_bit(i, levels);
+    for (int i = 0; i < c.cw.count; ++i) {
+        const V bit = path_bit(i, c.depth());
         const auto turn = [&](int g, V seed, V left) { return Isa::xor_if(left, Isa::has(path[g], bit), seed); };
         if (i == 0)
             for (int g = 0; g < G; ++g) h[g] = turn(g, s[g], trunk.left[g]);
@@ -138,94 +182,85 @@ void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64*
             s[g] = h[g];
         }
     }
-    load_group(c.leaf, cw);
-    stepped(keys.leaf, s, cw, place.block);
-    for (int g = 0; g < G; ++g) place.before[g] = before[g];
+    leaf_place<ordered>(keys.leaf, c, s, path, before, place);
 }
 
-// Nodes at `depth` that can lie above `leaves` consecutive leaves, wherever those begin.
-inline u64 nodes_at(int depth, int levels, u64 leaves) {
-    if (leaves == 1 || depth == 0) return 1;
-    const u64 spread = ((leaves - 2) >> (levels - depth)) + 2;
+// Nodes at `depth` that can lie above `count` consecutive ones of 2^levels, wherever those begin.
+inline u64 nodes_at(int depth, int levels, u64 count) {
+    if (count == 1 || depth == 0) return 1;
+    const u64 spread = ((count - 2) >> (levels - depth)) + 2;
     return depth < 63 && spread > (u64(1) << depth) ? u64(1) << depth : spread;
 }
 
 struct Nodes {
-    Array<V> now, next;  // [node][group]; a level's last parent may have two children that nobody wants
-    explicit Nodes(u64 leaves) : now((leaves + 3) * G), next((leaves + 3) * G) {}
+    Array<V> now, next;  // [node][group]; two children for each parent, and once more the first after the last
+    explicit Nodes(u64 leaves) : now((leaves + 4) * G), next((leaves + 4) * G) {}
 };
 
-// The children of a node s: the one on the path's side (`right`: all ones where that is the right one) in at[0], the other in at[1].
-// That side of the parent before it ends where this one begins: its other child is wanted on the left of ours, or ours is.
-template <bool first>
-void expand_node(const Isa::Keys& keys, const V (&cw)[G], const V (&right)[G], const V* __restrict s, V* __restrict at) {
-    for (int half = 0; half < G; half += C) {
-        V x[C], last[C];
-        for (int g = 0; g < C; ++g) {
-            const V seed = s[half + g];
-            x[g] = Isa::sigma(seed);
-            last[g] = Isa::xor_both(Isa::xor_if(x[g], Isa::odd(seed), cw[half + g]), right[half + g], seed);
-        }
-        Isa::encrypt(keys, x, last);
-        V* to = at + half;
-        for (int g = 0; g < C; ++g) {
-            const V other = Isa::exclusive_or(x[g], s[half + g]);
-            to[g] = x[g];
-            to[G + g] = other;
-            if constexpr (!first) to[g - G] = Isa::choose(right[half + g], other, to[g - G]);
-        }
-    }
-}
-
-// One level down: the wanted nodes are consecutive, and begin with the child of the first parent that lies on the path.
-inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&right)[G], Nodes& nodes, u64 parents, u64 children) {
+// One level down, in order: the left and the right child of each parent. Wanted parents are consecutive; they begin with the first node of
+// the level above, or where `right` is all ones with its second.
+inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&right)[G], Nodes& nodes, u64 parents) {
     V cw[G];
     load_group(cw_words, cw);
-    V* const out = nodes.next.data();
-    const V* const in = nodes.now.data();
-    expand_node<true>(keys, cw, right, in, out);
-    if (children == 2 * parents)  // a whole level: past its last node comes its first
-        for (int g = 0; g < G; ++g) out[children * G + g] = out[G + g];
-    for (u64 i = 1; i < parents; ++i) expand_node<false>(keys, cw, right, in + i * G, out + 2 * i * G);
-    if (children == 2 * parents)
-        for (int g = 0; g < G; ++g) out[(children - 1) * G + g] = Isa::choose(right[g], out[children * G + g], out[(children - 1) * G + g]);
+    V* __restrict out = nodes.next.data();
+    const V* __restrict in = nodes.now.data();
+    for (u64 i = 0; i < parents; ++i, in += G, out += 2 * G)
+        for (int half = 0; half < G; half += C) {
+            V seed[C], x[C], last[C];
+            for (int g = 0; g < C; ++g) {
+                const int at = half + g;
+                seed[g] = Isa::choose(right[at], in[G + at], in[at]);
+                x[g] = Isa::sigma(seed[g]);
+                last[g] = Isa::xor_if(x[g], Isa::odd(seed[g]), cw[at]);
+            }
+            Isa::encrypt(keys, x, last);
+            for (int g = 0; g < C; ++g) {
+                out[half + g] = x[g];
+                out[G + half + g] = Isa::exclusive_or(x[g], seed[g]);
+            }
+        }
+    for (int g = 0; g < G; ++g) out[g] = nodes.next[std::size_t(g)];  // past the last node of a whole level comes its first
     nodes.now.swap(nodes.next);
 }
 
-// Seeds of the leaves start, start + 1, ... (modulo their number) of each instance, in nodes.now; `before` as a walk to `start` has it.
-inline void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 leaves, Nodes& nodes, V (&before)[G]) {
+// Seeds of the leaves above the blocks start, start + 1, ... (modulo their number) of each instance, in nodes.now; where it is wanted
+// (`ordered`), bit 0 of `before` is the parity of the control bits of all leaves before those.
+template <bool ordered>
+void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, Nodes& nodes, V (&before)[G]) {
     V path[G], right[G];
-    const int levels = c.cw.count;
     load_path(start, path);
     for (int g = 0; g < G; ++g) {
         before[g] = Isa::zero();
-        nodes.now[g] = trunk.root[g];
+        nodes.now[std::size_t(g)] = trunk.root[g];
     }
-    for (int i = 0; i < levels; ++i) {
-        const V bit = path_bit(i, levels);
-        for (int g = 0; g < G; ++g) right[g] = Isa::all_if(Isa::has(path[g], bit));
-        if (i == 0) {
-            nodes.now.swap(nodes.next);
-            for (int g = 0; g < G; ++g) {
-                nodes.now[g] = Isa::xor_both(trunk.left[g], right[g], trunk.root[g]);
-                nodes.now[G + g] = Isa::exclusive_or(nodes.now[g], trunk.root[g]);
-            }
-        } else {
-            c.prefetch(c.level(i));
-            expand_level(keys.node, c.level(i), right, nodes, nodes_at(i, levels, leaves), nodes_at(i + 1, levels, leaves));
+    if (c.cw.count == 0) return;
+    for (int g = 0; g < G; ++g) {
+        nodes.now[std::size_t(g)] = nodes.now[std::size_t(2 * G + g)] = trunk.left[g];
+        nodes.now[std::size_t(G + g)] = Isa::exclusive_or(trunk.left[g], trunk.root[g]);
+    }
+    for (int i = 0;;) {
+        const V bit = path_bit(i, c.depth());
+        for (int g = 0; g < G; ++g) {
+            right[g] = Isa::all_if(Isa::has(path[g], bit));
+            if constexpr (ordered) before[g] = Isa::xor_both(before[g], right[g], nodes.now[std::size_t(g)]);
         }
-        const V* parent = nodes.next.data();  // where the level above is left
-        for (int g = 0; g < G; ++g) before[g] = Isa::xor_both(before[g], right[g], Isa::exclusive_or(parent[g], nodes.now[g]));
+        if (++i == c.cw.count) break;
+        c.prefetch(c.level(i));
+        expand_level(keys.node, c.level(i), right, nodes, nodes_at(i, c.depth(), blocks));
     }
+    const u64 leaves = nodes_at(c.cw.count, c.depth(), blocks);
+    for (u64 q = 0; q < leaves; ++q)
+        for (std::size_t g = 0; g < std::size_t(G); ++g)
+            nodes.now[q * G + g] = Isa::choose(right[g], nodes.now[(q + 1) * G + g], nodes.now[q * G + g]);
 }
 
 // A group of fewer than W instances, copied into arrays of W.
 struct Padded {
     Array<u64> words;
-    Padded(const Columns& c, std::size_t count, std::size_t leaf_words) : words((2 * MAX_LEVELS + 3 + leaf_words) * W) {
+    Padded(const Columns& c, std::size_t count) : words((2 * MAX_LEVELS + 7) * W), columns(c) {
         at = words.data();
         columns.root = copy(c.root, 2, count);
-        columns.leaf = copy(c.leaf, leaf_words, count);
+        for (int h = 0; h < c.halves; ++h) columns.leaf[h] = copy(c.leaf[h], 2, count);
         columns.x_hat = copy(c.x_hat, 1, count);
         columns.cw = {at, 2 * W, c.cw.count};
         columns.ahead = 0;

@@ -18,7 +18,7 @@ from engine.kernels.interface import (
     Question,
     Tweak,
     leaf_levels,
-    tree_levels,
+    tree_words,
 )
 from engine.ring import U64, Words, packed_bytes, ring_mask
 
@@ -55,7 +55,7 @@ class Maker:
     def dpf(self, label: str, m: int, n: int, questions: list[Question], aes: int) -> Iterator[Case]:
         """Generation and evaluation; `aes` calls answer the questions of one instance."""
         n //= self.scale
-        levels = tree_levels(m)
+        levels = tree_words(m)
         alpha, x_hat, roots = self.uniform(n, m), self.uniform(n, m), self.uniform((2, n, 2))
         cw, leaf, sigma = np.zeros((levels, n, 2), U64), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
         outs = [np.zeros(n, U64 if isinstance(q, Lookup) else np.uint8) for q in questions]

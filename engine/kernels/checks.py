@@ -23,6 +23,7 @@ from engine.kernels.interface import (
     Tweak,
     leaf_levels,
     tree_levels,
+    tree_words,
 )
 from engine.ring import Words, byte_width
 
@@ -167,7 +168,7 @@ def check_dpf(
         check_array(name, array, (n,))
     for name, array in blocks.items():
         check_array(name, array, (n, 2))
-    check_levels("cw", cw, tree_levels(m), n)
+    check_levels("cw", cw, tree_words(m), n)
     check_tweak(tweak, n)
     return n
 

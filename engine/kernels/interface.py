@@ -26,8 +26,10 @@ __all__ = [
     "Operand",
     "Question",
     "Tweak",
+    "leaf_blocks",
     "leaf_levels",
     "tree_levels",
+    "tree_words",
 ]
 
 Bits = NDArray[np.uint8]
@@ -115,9 +117,20 @@ class Operand:
     shift: int = 0
 
 
-def tree_levels(m: int) -> int:
-    """Levels of a DPF with 128-bit leaves."""
+def tree_words(m: int) -> int:
+    """Correction words of a bit DPF before the one named `leaf`: L = max(m - 7, 0)."""
     return max(m - 7, 0)
+
+
+def tree_levels(m: int) -> int:
+    """Levels of a bit DPF: L for L < 2, then L - 1, above leaves of 256 points."""
+    words = tree_words(m)
+    return words if words < 2 else words - 1
+
+
+def leaf_blocks(m: int) -> int:
+    """Blocks of 128 points, one AES call each, in a leaf of a bit DPF: L - levels + 1, one or two."""
+    return tree_words(m) - tree_levels(m) + 1
 
 
 def leaf_levels(m: int, points: int) -> int:
@@ -126,7 +139,7 @@ def leaf_levels(m: int, points: int) -> int:
 
 
 class Kernels(Protocol):
-    """A back end. n is the number of instances; L the number of tree levels."""
+    """A back end. n is the number of instances; L the number of correction words before the leaf's."""
 
     name: str
 
@@ -164,7 +177,9 @@ class Kernels(Protocol):
     ) -> None:
         """Half-tree Gen. alpha (n,) < 2^m; roots (n, 2) uniform words, of which bit 0 of word 0 is set to the party's
         number by the kernel; out: cw (L, n, 2), leaf (n, 2), sigma (n,) = v_0[alpha] as 0/1 (sign +1 if 1 else -1).
-        cw may have any stride along the levels. No branch or index depends on alpha or on seeds."""
+        L = tree_words(m): the levels of the tree; where there are two or more, the last of them is that of the first
+        half of a leaf, and `leaf` that of the second. cw may have any stride along the levels. No branch or index
+        depends on alpha or on seeds."""
 
     def dpf_eval(
         self,

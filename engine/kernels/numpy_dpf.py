@@ -11,15 +11,39 @@ from dataclasses import dataclass
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from engine.kernels.interface import Bits, Equal, HalfLine, Interval, Lookup, Question, Table, Tweak
+from engine.kernels.interface import (
+    Bits,
+    Equal,
+    HalfLine,
+    Interval,
+    Lookup,
+    Question,
+    Table,
+    Tweak,
+    leaf_blocks,
+    tree_levels,
+    tree_words,
+)
 from engine.kernels.keys import block_keys, key_slices
 from engine.ring import U64, Words, ring_mask
 
-__all__ = ["Hash", "answer", "arithmetic_leaf", "child", "descend", "hashes", "leaf_seeds", "roots", "spread"]
+__all__ = [
+    "Hash",
+    "answer",
+    "arithmetic_leaf",
+    "bit_leaf",
+    "child",
+    "descend",
+    "hashes",
+    "leaf_seeds",
+    "leaf_words",
+    "roots",
+    "spread",
+]
 
 Hash = Callable[[Words], Words]
 ONE = U64(1)
-LEAF_BITS = 7
+BLOCK_BITS = 7
 CHUNK = 4096
 
 
@@ -94,6 +118,18 @@ def leaf_seeds(h: Hash, s0: Words, s1: Words, index: Words, cw: Words) -> tuple[
     return s0, s1
 
 
+def leaf_words(m: int, cw: Words, leaf: Words) -> list[Words]:
+    """The correction words of the blocks of a leaf: `leaf`, and before it the last of `cw` where a leaf has two."""
+    return [*cw[tree_levels(m) :], leaf]
+
+
+def bit_leaf(h_leaf: Hash, s: Words, half: Words) -> Words:
+    """Block `half` of a leaf, before its correction: H'(s xor 2 half)."""
+    tweaked = s.copy()
+    tweaked[:, 0] ^= half << ONE
+    return h_leaf(tweaked)
+
+
 def arithmetic_leaf(h_leaf: Hash, s: Words, words: int) -> Words:
     """convert(s): H'(s xor 2 counter), counter = 1, 2, ..., its words taken in order; (n, words)."""
     counter = np.zeros(((words + 1) // 2, 2), U64)
@@ -114,23 +150,39 @@ class Evaluation:
     h: Hash
     h_leaf: Hash
 
-    def block(self, index: Words) -> tuple[Bits, Words]:
-        """Leaf block `index` as (n, 128) bits, and the parity before it."""
-        s, before = descend(self.h, roots(self.root, self.party), self.cw, index)
-        v = self.h_leaf(s) ^ (spread(t(s)) & self.leaf)
-        return np.unpackbits(v.view(np.uint8), axis=1, bitorder="little"), before
+    def leaf_at(self, index: Words) -> tuple[Words, Words]:
+        """Seed of the leaf with block `index`, and the parity of the control bits of all leaves before it."""
+        tree = self.cw[: tree_levels(self.m)]
+        return descend(self.h, roots(self.root, self.party), tree, index >> U64(leaf_blocks(self.m) - 1))
+
+    def half_of(self, s: Words, half: Words) -> Bits:
+        """Block `half` of the leaf with seed s, as (n, 128) bits: H'(s xor 2 half) xor t(s) CW_half."""
+        words = leaf_words(self.m, self.cw, self.leaf)
+        cw = np.where(half[:, None] == 0, words[0], words[-1])
+        block = bit_leaf(self.h_leaf, s, half) ^ (spread(t(s)) & cw)
+        return np.unpackbits(block.view(np.uint8), axis=1, bitorder="little")
+
+    def half_at(self, index: Words) -> Words:
+        """Which block of its leaf block `index` is."""
+        return index & U64(leaf_blocks(self.m) - 1)
+
+    def block(self, index: Words) -> Bits:
+        """Block `index` of all 2^(m-7), as (n, 128) bits."""
+        return self.half_of(self.leaf_at(index)[0], self.half_at(index))
 
     def point(self, p: Words) -> Words:
         """v_b[p]."""
-        bits, _ = self.block(p >> U64(LEAF_BITS))
+        bits = self.block(p >> U64(BLOCK_BITS))
         at: Words = bits[np.arange(len(p)), (p & U64(127)).astype(np.intp)].astype(U64)
         return at
 
     def below(self, p: Words) -> Words:
-        """Bit share of [alpha < p]."""
-        bits, before = self.block(p >> U64(LEAF_BITS))
+        """Bit share of [alpha < p]: control bits of the leaves before, then the bits of the leaf itself."""
+        index = p >> U64(BLOCK_BITS)
+        (s, before), half = self.leaf_at(index), self.half_at(index)
         inside = np.arange(128, dtype=U64) < (p & U64(127))[:, None]
-        parity: Words = before ^ ((bits & inside).sum(1, dtype=U64) & ONE)
+        first = self.half_of(s, np.zeros_like(half)).sum(1, dtype=U64) & half
+        parity: Words = before ^ ((first ^ (self.half_of(s, half) & inside).sum(1, dtype=U64)) & ONE)
         return parity
 
     def left_half(self) -> Words:
@@ -140,12 +192,12 @@ class Evaluation:
     def window_sum(self, top: Words, table: Table) -> Words:
         """(-1)^party sum_j table[j] v[top - j]."""
         total, modulus, size = np.zeros(len(top), U64), ring_mask(self.m), len(table)
-        leaves = 1 << max(self.m - LEAF_BITS, 0)
+        blocks = 1 << tree_words(self.m)
         point_bits = np.arange(min(128, 1 << self.m), dtype=U64)
-        for q in range(min((size + 127 + 127) // 128, leaves)):
-            index = ((top >> U64(LEAF_BITS)) - U64(q)) & U64(leaves - 1)
-            bits, _ = self.block(index)
-            j = (top[:, None] - (index[:, None] << U64(LEAF_BITS)) - point_bits) & modulus
+        for q in range(min((size + 127 + 127) // 128, blocks)):
+            index = ((top >> U64(BLOCK_BITS)) - U64(q)) & U64(blocks - 1)
+            bits = self.block(index)
+            j = (top[:, None] - (index[:, None] << U64(BLOCK_BITS)) - point_bits) & modulus
             entry = table.view(U64)[np.minimum(j, U64(size - 1)).astype(np.intp)]
             total += np.where((j < U64(size)) & (bits[:, : len(point_bits)] == 1), entry, U64(0)).sum(1, dtype=U64)
         return total if self.party == 0 else U64(0) - total

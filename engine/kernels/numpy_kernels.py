@@ -10,15 +10,17 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from engine.kernels import checks
-from engine.kernels.interface import Bits, Keystream, Operand, Question, Table, Tweak
+from engine.kernels.interface import Bits, Keystream, Operand, Question, Table, Tweak, tree_levels
 from engine.kernels.numpy_dpf import (
     ONE,
     Evaluation,
     answer,
     arithmetic_leaf,
+    bit_leaf,
     descend,
     hashes,
     leaf_seeds,
+    leaf_words,
     roots,
     spread,
     t,
@@ -126,16 +128,19 @@ class NumpyKernels:
     ) -> None:
         n = checks.check_dpf(m, {"alpha": alpha}, {"root0": root0, "root1": root1, "leaf": leaf}, cw, tweak)
         checks.check_array("sigma", sigma, (n,), np.uint8)
-        word = np.arange(2, dtype=U64)
+        tree, halves = cw[: tree_levels(m)], leaf_words(m, cw, leaf)
         for piece, h, h_leaf in hashes(tweak, n):
-            at = alpha[piece]
-            s0, s1 = leaf_seeds(h, roots(root0[piece], 0), roots(root1[piece], 1), at >> U64(7), cw[:, piece])
-            low = (at & U64(127))[:, None]
-            one_hot = np.where(low >> U64(6) == word, ONE << (low & U64(63)), U64(0))
-            v0 = h_leaf(s0)
-            leaf[piece] = v0 ^ h_leaf(s1) ^ one_hot
-            v0 ^= spread(t(s0)) & leaf[piece]
-            sigma[piece] = (v0 & one_hot).any(axis=1)
+            at, point_bits = alpha[piece], U64(6 + len(halves))
+            s0, s1 = leaf_seeds(h, roots(root0[piece], 0), roots(root1[piece], 1), at >> point_bits, tree[:, piece])
+            place = (at & ((ONE << point_bits) - ONE))[:, None]
+            sigma[piece] = 0
+            for half, words in enumerate(halves):
+                word, which = np.arange(2 * half, 2 * half + 2, dtype=U64), np.full(len(at), half, U64)
+                one_hot = np.where(place >> U64(6) == word, ONE << (place & U64(63)), U64(0))
+                v0 = bit_leaf(h_leaf, s0, which)
+                words[piece] = v0 ^ bit_leaf(h_leaf, s1, which) ^ one_hot
+                v0 ^= spread(t(s0)) & words[piece]
+                sigma[piece] |= (v0 & one_hot).any(axis=1)
 
     def dpf_eval(
         self,

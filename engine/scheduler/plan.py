@@ -14,7 +14,7 @@ from engine.errors import TraceError
 from engine.fuse import dropped
 from engine.gates.polynomial import lower
 from engine.graph import Graph, Node
-from engine.kernels.interface import leaf_levels, tree_levels
+from engine.kernels.interface import leaf_levels, tree_words
 from engine.narrow import narrowed
 from engine.ring import byte_width, packed_bytes
 from engine.scheduler.rounds import Schedule, schedule
@@ -214,7 +214,7 @@ def _need(node: Node, graph: Graph) -> Need:
             tape, seed = n * byte_width(w), n
             return Need((tape, 0), (0, seed)) if node.integer("to") == 0 else Need((0, tape), (seed, 0))
         case "dpf":
-            cw = 16 * n * (tree_levels(w) + 1)
+            cw = 16 * n * (tree_words(w) + 1)
             return Need((cw, cw), (2 * n, 2 * n))
         case "leaf":
             words = (1 << node.integer("points")) * (2 if node.integer("rest") else 1)

@@ -28,7 +28,7 @@ namespace {
 
 constexpr std::size_t N = Isa::blocks * Isa::group + 3, BUCKETS = 32;  // a whole group and a shorter one
 constexpr int M = 9, POINTS = 3, WIDTH = 2;
-constexpr int DEEP = M - POINTS + LEAF_BITS;  // as many levels as there is room for
+constexpr int DEEP = M - POINTS + BLOCK_BITS;  // as many levels as there is room for
 constexpr std::size_t ENTRIES = 40;
 
 struct Work {
@@ -80,7 +80,7 @@ void generate() {
 void evaluate_keys(int m) {
     u64 x_hat[N];
     for (std::size_t i = 0; i < N; ++i) x_hat[i] = known.x_hat[i] & low_bits(m);
-    EvalJob job{1, m, {0, W, &work.keys}, work.roots[1], {work.cw, 2 * N, m - LEAF_BITS}, work.leaf, x_hat, {}};
+    EvalJob job{1, m, {0, W, &work.keys}, work.roots[1], {work.cw, 2 * N, m - BLOCK_BITS}, work.leaf, x_hat, {}};
     job.questions.intervals = {{5, 50, results.bits[0]}};
     job.questions.half_lines = {{3, 100, low_bits(m) - 100, false, results.bits[1]}};
     job.questions.equals = {{9, results.bits[2]}};
@@ -89,6 +89,7 @@ void evaluate_keys(int m) {
 }
 
 void evaluate() {
+    evaluate_keys(BLOCK_BITS + 1);  // a block a leaf
     evaluate_keys(M);
     evaluate_keys(DEEP);
     const Levels<const u64> words{work.cw, 2 * N, M - POINTS};

@@ -16,7 +16,7 @@ from engine.kernels.interface import (
     Question,
     Tweak,
     leaf_levels,
-    tree_levels,
+    tree_words,
 )
 from engine.ring import U64, Words, ring_mask
 
@@ -51,7 +51,7 @@ class Dealt:
 def deal(kernels: Kernels, rng: np.random.Generator, m: int, alpha: Words) -> Dealt:
     n = len(alpha)
     roots = uniform(rng, (n, 2)), uniform(rng, (n, 2))
-    cw, leaf, sigma = np.zeros((tree_levels(m), n, 2), U64), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
+    cw, leaf, sigma = np.zeros((tree_words(m), n, 2), U64), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
     kernels.dpf_gen(m, alpha, *roots, TWEAK, cw, leaf, sigma)
     return Dealt(kernels, m, roots, cw, leaf, np.where(sigma == 1, 1, -1))
 

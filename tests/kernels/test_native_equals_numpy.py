@@ -20,7 +20,7 @@ from engine.kernels.interface import (
     Question,
     Tweak,
     leaf_levels,
-    tree_levels,
+    tree_words,
 )
 from engine.kernels.numpy_kernels import NumpyKernels
 from engine.ring import U64, Words, byte_width, packed_bytes, ring_mask
@@ -59,7 +59,7 @@ def test_dpf_gen(native: Kernels, seed: int, n: int, m: int, first: int, pad: in
     tweak = Tweak(rng.bytes(16), seed, first)
 
     def make() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        outputs = level_view(tree_levels(m), n, pad), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
+        outputs = level_view(tree_words(m), n, pad), np.zeros((n, 2), U64), np.zeros(n, np.uint8)
         return (m, alpha, root0, root1, tweak, *outputs), outputs
 
     both(native, "dpf_gen", make)
@@ -97,7 +97,7 @@ def test_dpf_eval(
 ) -> None:
     rng = np.random.default_rng(seed)
     m, wanted = asked
-    cw = level_view(tree_levels(m), n, pad)
+    cw = level_view(tree_words(m), n, pad)
     cw[:] = uniform(rng, cw.shape)
     key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(rng.bytes(16), 3, first), uniform(rng, n, m))
 
@@ -111,7 +111,7 @@ def test_dpf_eval(
 @pytest.mark.parametrize("sizes", [(640,), (64, 64), (1, 400)])
 def test_neighbouring_tables_share_a_window(native: Kernels, rng: np.random.Generator, sizes: tuple[int, ...]) -> None:
     m, n = 20, 50
-    cw = uniform(rng, (tree_levels(m), n, 2))
+    cw = uniform(rng, (tree_words(m), n, 2))
     x_hat = uniform(rng, n, m)
     x_hat[:4] = 0, 2**m - 1, 5, 640  # windows that go around the end of the domain
     wanted = [Lookup(100 * i - 50, rng.integers(-99, 99, size)) for i, size in enumerate(sizes)]
@@ -124,11 +124,35 @@ def test_neighbouring_tables_share_a_window(native: Kernels, rng: np.random.Gene
     both(native, "dpf_eval", make)
 
 
+def signed(rng: np.random.Generator, bits: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return rng.integers(-(2**bits), 2**bits, size)
+
+
+@pytest.mark.parametrize("bits", [*range(1, 17), 23, 24, 29, 30, 31, 32, 40, 47, 55, 61, 62, 63])
+@pytest.mark.parametrize("sign", [1, 0, -1])
+def test_entries_of_any_width(native: Kernels, rng: np.random.Generator, bits: int, sign: int) -> None:
+    """Sums of neighbours that just fit some bytes, or do not, of one sign or of both, beside narrow ones."""
+    m, n, size = 11, 40, 300
+    table = signed(rng, bits, size)
+    table = np.abs(table) * sign if sign else table
+    table[rng.random(size) < 0.3] = (2**bits - 1) * (sign or 1)
+    narrow = np.where(np.arange(size) // 40 % 2 == 1, table, signed(rng, 3, size))
+    cw, x_hat = uniform(rng, (tree_words(m), n, 2)), uniform(rng, n, m)
+    wanted = [Lookup(-9, table), Lookup(500, narrow)]
+    key = (uniform(rng, (n, 2)), cw, uniform(rng, (n, 2)), Tweak(bytes(16), 3), x_hat)
+
+    def make() -> tuple[tuple[Any, ...], list[Any]]:
+        outs = [np.zeros(n, U64) for _ in wanted]
+        return (1, m, *key, wanted, outs), outs
+
+    both(native, "dpf_eval", make)
+
+
 @pytest.mark.parametrize(("m", "size"), [(11, 128), (13, 578), (20, 1), (9, 200)])
 def test_a_threshold_at_the_end_of_a_table(native: Kernels, rng: np.random.Generator, m: int, size: int) -> None:
     """[x >= hi] beside a table over [lo, hi): its leaf is the window's first."""
     n, lo = 70, -(size // 2)
-    cw, x_hat = uniform(rng, (tree_levels(m), n, 2)), uniform(rng, n, m)
+    cw, x_hat = uniform(rng, (tree_words(m), n, 2)), uniform(rng, n, m)
     x_hat[:3] = 0, 2**m - 1, size // 2
     wanted = [Lookup(lo, rng.integers(-99, 99, size)), Interval(lo + size, 1 << (m - 1)), Equal(lo + size - 1),
               HalfLine(min(lo + size, (1 << m - 2) - 1), (1 << m - 2) - 1)]  # fmt: skip
@@ -145,7 +169,7 @@ def test_a_threshold_at_the_end_of_a_table(native: Kernels, rng: np.random.Gener
 @pytest.mark.parametrize("party", [0, 1])
 def test_thresholds_inside_a_table_are_those_of_a_walk(native: Kernels, m: int, party: int) -> None:
     """In its leaves, past the end of the domain and on either side of it."""
-    rng, n, levels = np.random.default_rng(m), 600, tree_levels(m)
+    rng, n, levels = np.random.default_rng(m), 600, tree_words(m)
     x_hat = (uniform(rng, n, 10) - U64(512)) & ring_mask(m)  # windows go around the end
     root, cw, leaf = uniform(rng, (n, 2)), uniform(rng, (levels, n, 2)), uniform(rng, (n, 2))
     wanted: list[Question] = [Lookup(-200, rng.integers(-99, 99, 400))]

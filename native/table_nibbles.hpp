@@ -17,7 +17,7 @@ class Rows {
 public:
     // `size` bits from `from[i]` on in the blocks [leaf][instance] of `leaves` leaves; past the last comes the first.
     void take(const V* blocks, u64 leaves, const u64* from, u64 size) {
-        const u64 words = words_for(size), chunks = words / 4 + 2;
+        const u64 words = words_for(size), chunks = (words + 7) / 4;  // `turn` looks four words ahead
         words_.resize(2 * words);
         raw_.resize(4 * chunks);
         u64 leads = 0;

@@ -9,8 +9,6 @@ namespace {
 inline void derive_keys(const RoundKeys& tape, u64 gate, u64 block, HashKeys* out, std::size_t count) {
     constexpr std::size_t pairs = W / 2;
     const Isa::Keys keys(tape);
-    V nothing[G];
-    for (V& v : nothing) v = Isa::zero();
     for (std::size_t at = 0; at < count; at += pairs) {
         u64 words[2 * W];
         for (u64 i = 0; i < u64(W); ++i) {
@@ -19,7 +17,7 @@ inline void derive_keys(const RoundKeys& tape, u64 gate, u64 block, HashKeys* ou
         }
         V x[G];
         load_group(words, x);
-        Isa::encrypt(keys, x, nothing);
+        Isa::encrypt(keys, x);
         store_group(words, x);
         for (std::size_t i = 0; i < pairs && at + i < count; ++i) {
             Isa::expand_key(reinterpret_cast<const u8*>(words + 4 * i), out[at + i].node);

@@ -62,8 +62,8 @@ private:
             last0[g] = Isa::xor_if(x0[g], a, seed);
             last1[g] = Isa::exclusive_or(last0[g], Isa::xor_if(Isa::exclusive_or(sigma_d, d), a, d));
         }
-        Isa::encrypt(keys, x0, last0);  // h_0
-        Isa::encrypt(keys, x1, last1);  // h_1 xor D
+        Isa::permute(keys, x0, last0);  // h_0
+        Isa::permute(keys, x1, last1);  // h_1 xor D
         for (int g = 0; g < C; ++g) {
             const V cw = Isa::exclusive_or(x0[g], x1[g]);
             Isa::store(words + 2 * B * g, cw);
@@ -97,8 +97,8 @@ inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, i
             v0[g] = sigma0[g] = Isa::exclusive_or(Isa::sigma(paths.s0[at + g]), tweak);
             v1[g] = sigma1[g] = Isa::exclusive_or(v0[g], paths.sigma[at + g]);
         }
-        Isa::encrypt(keys, v0, sigma0);
-        Isa::encrypt(keys, v1, sigma1);
+        Isa::permute(keys, v0, sigma0);
+        Isa::permute(keys, v1, sigma1);
         for (int g = 0; g < C; ++g) {
             const V point = paths.alpha[at + g];
             V hot = Isa::point(Isa::both_of(point, last));
@@ -172,8 +172,8 @@ inline void generate_words(const LeafGenJob& job, const Isa::Keys& keys, const P
                 h0[g] = last0[g] = Isa::exclusive_or(sigma0[g], tweak);
                 h1[g] = last1[g] = Isa::exclusive_or(sigma1[g], tweak);
             }
-            Isa::encrypt(keys, h0, last0);
-            Isa::encrypt(keys, h1, last1);
+            Isa::permute(keys, h0, last0);
+            Isa::permute(keys, h1, last1);
             for (int g = 0; g < C; ++g) {
                 const V word = Isa::add(Isa::subtract(Isa::where_equal(place[g], here, payload[g]), h0[g]), h1[g]);
                 Isa::scatter(rows + std::size_t(B * (at + g)) * pitch + 16 * k, std::ptrdiff_t(pitch),

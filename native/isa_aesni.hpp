@@ -26,7 +26,7 @@ struct Isa : KeySchedule {
         const V high = _mm_and_si128(s, _mm_set_epi64x(-1, 0));
         return _mm_xor_si128(_mm_shuffle_epi32(s, 0x4e), high);
     }
-    static Mask odd(V s) { return _mm_cmpgt_epi64(zero(), _mm_slli_epi64(_mm_shuffle_epi32(s, 0x44), 63)); }
+    static Mask odd(V s) { return _mm_cmpgt_epi64(zero(), _mm_slli_epi64(s, 63)); }  // words
     static V both(u64 value) { return _mm_set1_epi64x(i64(value)); }
     static Mask has(V p, V bit) { return _mm_cmpeq_epi64(_mm_and_si128(p, bit), bit); }
     static V spread(const u64* words) { return _mm_set1_epi64x(i64(*words)); }
@@ -49,9 +49,17 @@ struct Isa : KeySchedule {
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
-    // x = AES(x) xor after, which is ready before the rounds are: it enters with the last key.
-    static void encrypt(const Keys& keys, V (&x)[group], const V (&after)[group]) {
-        for (V& v : x) v = _mm_xor_si128(v, keys.round[0]);
+    // x = AES(x)
+    static void encrypt(const Keys& keys, V (&x)[group]) {
+        V nothing[group];
+        for (int g = 0; g < group; ++g) {
+            x[g] = _mm_xor_si128(x[g], keys.round[0]);
+            nothing[g] = zero();
+        }
+        permute(keys, x, nothing);
+    }
+    // The rounds alone: x = AES(x xor the first key) xor after, which is ready before they are and enters with the last key.
+    static void permute(const Keys& keys, V (&x)[group], const V (&after)[group]) {
         for (int r = 1; r < 10; ++r)
             for (V& v : x) v = _mm_aesenc_si128(v, keys.round[r]);
         for (int g = 0; g < group; ++g) x[g] = _mm_aesenclast_si128(x[g], _mm_xor_si128(after[g], keys.round[10]));

@@ -28,7 +28,7 @@ struct Isa : KeySchedule {
         const V swapped = _mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x4e));
         return _mm512_mask_xor_epi64(swapped, 0xaa, swapped, s);
     }
-    static Mask odd(V s) { return _mm512_test_epi64_mask(_mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x44)), _mm512_set1_epi64(1)); }
+    static Mask odd(V s) { return _mm512_test_epi64_mask(s, _mm512_set1_epi64(1)); }  // words
     static V both(u64 value) { return _mm512_set1_epi64(i64(value)); }
     static Mask has(V p, V bit) { return _mm512_test_epi64_mask(p, bit); }
     static V spread(const u64* words) {
@@ -67,15 +67,22 @@ struct Isa : KeySchedule {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 3 * stride), _mm512_extracti32x4_epi32(v, 3));
     }
 
-    // x = AES(x) xor after, which is ready before the rounds are: it enters with the last key.
+    // x = AES(x)
     template <int N>
-    static void encrypt(const Keys& keys, V (&x)[N], const V (&after)[N]) {
-        V last[N];
-#pragma GCC unroll 16
+    static void encrypt(const Keys& keys, V (&x)[N]) {
+        V nothing[N];
         for (int g = 0; g < N; ++g) {
             x[g] = _mm512_xor_si512(x[g], keys.round[0]);
-            last[g] = _mm512_xor_si512(after[g], keys.round[10]);
+            nothing[g] = zero();
         }
+        permute(keys, x, nothing);
+    }
+    // The rounds alone: x = AES(x xor the first key) xor after, which is ready before they are and enters with the last key.
+    template <int N>
+    static void permute(const Keys& keys, V (&x)[N], const V (&after)[N]) {
+        V last[N];
+#pragma GCC unroll 16
+        for (int g = 0; g < N; ++g) last[g] = _mm512_xor_si512(after[g], keys.round[10]);
         for (int r = 1; r < 10; ++r)
 #pragma GCC unroll 16
             for (int g = 0; g < N; ++g) x[g] = _mm512_aesenc_epi128(x[g], keys.round[r]);

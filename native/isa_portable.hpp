@@ -10,7 +10,9 @@ struct Isa {
     struct V {
         u64 lo, hi;
     };
-    using Mask = u64;  // all ones or zero
+    struct Mask {
+        u64 lo, hi;  // all ones or zero
+    };
     using Keys = BitslicedKeys;
     static constexpr int blocks = 1, group = 16, chains = 16;
 
@@ -23,18 +25,19 @@ struct Isa {
     static V zero() { return {0, 0}; }
     static V exclusive_or(V a, V b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
     static V sigma(V s) { return {s.hi, s.hi ^ s.lo}; }
-    static Mask odd(V s) { return u64(0) - (s.lo & 1); }
+    static Mask odd(V s) { return {u64(0) - (s.lo & 1), u64(0) - (s.hi & 1)}; }  // words
     static V both(u64 value) { return {value, value}; }
     static Mask has(V p, V bit) {
         const u64 found = p.lo & bit.lo;
-        return u64(0) - ((found | (u64(0) - found)) >> 63);
+        const u64 mask = u64(0) - ((found | (u64(0) - found)) >> 63);
+        return {mask, mask};
     }
     static V spread(const u64* words) { return {*words, *words}; }
     static V spread_low(u64 value) { return {value, 0}; }
     static V count_up(u64 first) { return {first, 0}; }
-    static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k & b.lo), a.hi ^ (k & b.hi)}; }
-    static V add_if(V a, Mask k, V b) { return {a.lo + (k & b.lo), a.hi + (k & b.hi)}; }  // words
-    static V all_if(Mask k) { return {k, k}; }
+    static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k.lo & b.lo), a.hi ^ (k.hi & b.hi)}; }
+    static V add_if(V a, Mask k, V b) { return {a.lo + (k.lo & b.lo), a.hi + (k.hi & b.hi)}; }  // words
+    static V all_if(Mask k) { return {k.lo, k.hi}; }
     static V both_of(V a, V b) { return {a.lo & b.lo, a.hi & b.hi}; }
     static V xor_both(V a, V b, V c) { return {a.lo ^ (b.lo & c.lo), a.hi ^ (b.hi & c.hi)}; }  // a xor (b and c)
     static V choose(V bits, V yes, V no) { return xor_both(no, bits, exclusive_or(yes, no)); }
@@ -66,9 +69,11 @@ struct Isa {
     static V where_equal(V a, V b, V value) { return {equal(a.lo, b.lo) & value.lo, equal(a.hi, b.hi) & value.hi}; }  // else 0
     static V block_of(u64 low, u64 high) { return {low, high}; }
 
-    // x = AES(x) xor after
-    static void encrypt(const Keys& keys, V (&x)[group], const V (&after)[group]) {
-        encrypt_16_blocks(keys, reinterpret_cast<u8*>(x));
+    // x = AES(x)
+    static void encrypt(const Keys& keys, V (&x)[group]) { encrypt_16_blocks(keys, reinterpret_cast<u8*>(x)); }
+    // The rounds alone, if the first key is zero: x = AES(x) xor after.
+    static void permute(const Keys& keys, V (&x)[group], const V (&after)[group]) {
+        encrypt(keys, x);
         for (int g = 0; g < group; ++g) x[g] = exclusive_or(x[g], after[g]);
     }
 

@@ -123,7 +123,7 @@ private:
                     const V tweak = Isa::sigma(Isa::spread_low((block + 1) << 1));
                     V sigma[C];
                     for (int g = 0; g < C; ++g) y[g] = sigma[g] = Isa::exclusive_or(Isa::sigma(seeds[g]), tweak);
-                    Isa::encrypt(keys, y, sigma);
+                    Isa::permute(keys, y, sigma);
                     for (int g = 0; g < C; ++g) {
                         y[g] = Isa::add_if(y[g], Isa::odd(seeds[g]), cw_[block * G + u64(at + g)]);
                         const u64* factors = coefficients_.plain.data() + from[at + g] * coefficients_.pitch + 2 * (q * blocks_ + block);

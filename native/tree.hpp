@@ -17,12 +17,20 @@ constexpr int MAX_LEVELS = 64;
 constexpr int BLOCK_BITS = 7;  // of a place in a block of 128 bits
 constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
 
+// H(x) = AES_K(sigma(x) xor K) xor sigma(x), and H' likewise: K is the first key of the rounds, and this xor with it undoes the one that AES
+// begins with.
 struct HashPair {
     Isa::Keys node, leaf;
-    explicit HashPair(const HashKeys& keys) : node(keys.node), leaf(keys.leaf) {}
+    explicit HashPair(const HashKeys& keys) : node(rounds(keys.node)), leaf(rounds(keys.leaf)) {}
+
+private:
+    static RoundKeys rounds(RoundKeys keys) {
+        std::memset(keys.bytes[0], 0, 16);
+        return keys;
+    }
 };
 
-// h = H(s) xor t(s) CW xor also(g, s[g]), for all vectors of a group, `Isa::chains` at once: while one half is in its rounds, what
+// h = H(s) xor t(s) CW xor also(g, s[g]), word by word with its own control bit, for all vectors of a group, `Isa::chains` at once: while one half is in its rounds, what
 // comes after and before the rounds of the other is done.
 template <class Also>
 void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h, Also also) {
@@ -33,7 +41,7 @@ void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h, Also also) {
             x[g] = Isa::sigma(seed);
             last[g] = also(at + g, seed, Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]));
         }
-        Isa::encrypt(keys, x, last);
+        Isa::permute(keys, x, last);
         for (int g = 0; g < C; ++g) h[at + g] = x[g];
     }
 }
@@ -47,7 +55,7 @@ inline void hash(const Isa::Keys& keys, const V* s, V* h) {
     for (int at = 0; at < G; at += C) {
         V x[C], sigma[C];
         for (int g = 0; g < C; ++g) x[g] = sigma[g] = Isa::sigma(s[at + g]);
-        Isa::encrypt(keys, x, sigma);
+        Isa::permute(keys, x, sigma);
         for (int g = 0; g < C; ++g) h[at + g] = x[g];
     }
 }
@@ -60,9 +68,9 @@ inline void store_group(void* to, const V (&v)[G]) {
     for (int g = 0; g < G; ++g) Isa::store(static_cast<u8*>(to) + 16 * B * g, v[g]);
 }
 
-// Roots with t = party.
+// Roots with t = party, in both words.
 inline V load_root(const void* from, int party) {
-    const V seed = Isa::load(from), one = Isa::spread_low(1), zero_bit = Isa::xor_if(seed, Isa::odd(seed), one);
+    const V seed = Isa::load(from), one = Isa::both(1), zero_bit = Isa::xor_if(seed, Isa::odd(seed), one);
     return party ? Isa::exclusive_or(zero_bit, one) : zero_bit;
 }
 
@@ -129,7 +137,7 @@ inline void leaf_block(const Isa::Keys& keys, const V* s, const V* second, const
             x[g] = Isa::xor_both(Isa::sigma(seed), tweak, second[at + g]);
             last[g] = Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]);
         }
-        Isa::encrypt(keys, x, last);
+        Isa::permute(keys, x, last);
         for (int g = 0; g < C; ++g) block[at + g] = x[g];
     }
 }
@@ -213,7 +221,7 @@ inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&r
                 x[g] = Isa::sigma(seed[g]);
                 last[g] = Isa::xor_if(x[g], Isa::odd(seed[g]), cw[at]);
             }
-            Isa::encrypt(keys, x, last);
+            Isa::permute(keys, x, last);
             for (int g = 0; g < C; ++g) {
                 out[half + g] = x[g];
                 out[G + half + g] = Isa::exclusive_or(x[g], seed[g]);

@@ -1,6 +1,7 @@
 """The half-tree DPF in NumPy: the definition of Gen and of evaluation (Guo et al., EUROCRYPT 2023, eprint 2022/1431).
 
-A seed is a row (lo, hi) of two words; t(s) is bit 0 of lo.
+A seed is a row (lo, hi) of two words, and bit 0 of each is the control bit of the words at its place: t(s) of lo, u(s)
+of hi. Both roots begin with the party's number in both, so that either bit is a share of "on the path to alpha".
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ __all__ = [
     "arithmetic_leaf",
     "bit_leaf",
     "child",
+    "controls",
     "descend",
     "hashes",
     "leaf_seeds",
     "leaf_words",
     "roots",
-    "spread",
 ]
 
 Hash = Callable[[Words], Words]
@@ -48,11 +49,13 @@ CHUNK = 4096
 
 
 def fixed_key_hash(key: bytes) -> Hash:
-    """H(x) = AES_key(sigma(x)) xor sigma(x), sigma(hi | lo) = (hi xor lo) | hi, on seeds (..., 2)."""
+    """H(x) = AES_key(sigma(x) xor key) xor sigma(x), sigma(hi | lo) = (hi xor lo) | hi, on seeds (..., 2): the xor with
+    the key undoes the one that AES begins with."""
+    whitening = np.frombuffer(key, U64)
 
     def run(s: Words) -> Words:
         sigma = np.stack([s[..., 1], s[..., 1] ^ s[..., 0]], -1)
-        encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update(sigma.tobytes())
+        encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update((sigma ^ whitening).tobytes())
         hashed: Words = np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ sigma
         return hashed
 
@@ -76,20 +79,24 @@ def spread(bit: Words) -> Words:
 
 
 def t(s: Words) -> Words:
-    """Control bits."""
+    """The control bit of low words, which also counts leaves."""
     return s[..., 0] & ONE
 
 
+def controls(s: Words, words: int = 2) -> Words:
+    """A mask for each word of a correction: all ones where the control bit of its place is set; (n, words)."""
+    masks = U64(0) - (s & ONE)
+    return masks[..., np.arange(words) % 2]
+
+
 def roots(root: Words, party: int) -> Words:
-    """Roots with t = party."""
-    s = root.copy()
-    s[:, 0] = (s[:, 0] & ~ONE) | U64(party)
-    return s
+    """Roots with both control bits = party."""
+    return (root & ~ONE) | U64(party)
 
 
 def child(h: Hash, s: Words, bit: Words, cw: Words) -> Words:
-    """H(s) xor bit s xor t(s) CW."""
-    stepped: Words = h(s) ^ (spread(bit) & s) ^ (spread(t(s)) & cw)
+    """H(s) xor bit s xor CW, each word of which counts if its control bit is set."""
+    stepped: Words = h(s) ^ (spread(bit) & s) ^ (controls(s) & cw)
     return stepped
 
 
@@ -114,7 +121,7 @@ def leaf_seeds(h: Hash, s0: Words, s1: Words, index: Words, cw: Words) -> tuple[
         a = bit_at(index, len(cw) - 1 - i)
         h0, h1 = h(s0), h(s1)
         level[:] = h0 ^ h1 ^ (spread(ONE - a) & delta)
-        s0, s1 = (x ^ (spread(a) & s) ^ (spread(t(s)) & level) for x, s in ((h0, s0), (h1, s1)))
+        s0, s1 = (x ^ (spread(a) & s) ^ (controls(s) & level) for x, s in ((h0, s0), (h1, s1)))
     return s0, s1
 
 
@@ -156,10 +163,10 @@ class Evaluation:
         return descend(self.h, roots(self.root, self.party), tree, index >> U64(leaf_blocks(self.m) - 1))
 
     def half_of(self, s: Words, half: Words) -> Bits:
-        """Block `half` of the leaf with seed s, as (n, 128) bits: H'(s xor 2 half) xor t(s) CW_half."""
+        """Block `half` of the leaf with seed s, as (n, 128) bits: H'(s xor 2 half) xor controls(s) CW_half."""
         words = leaf_words(self.m, self.cw, self.leaf)
         cw = np.where(half[:, None] == 0, words[0], words[-1])
-        block = bit_leaf(self.h_leaf, s, half) ^ (spread(t(s)) & cw)
+        block = bit_leaf(self.h_leaf, s, half) ^ (controls(s) & cw)
         return np.unpackbits(block.view(np.uint8), axis=1, bitorder="little")
 
     def half_at(self, index: Words) -> Words:

@@ -17,13 +17,12 @@ from engine.kernels.numpy_dpf import (
     answer,
     arithmetic_leaf,
     bit_leaf,
+    controls,
     descend,
     hashes,
     leaf_seeds,
     leaf_words,
     roots,
-    spread,
-    t,
 )
 from engine.ring import U64, Words, byte_width, reduce, ring_mask
 
@@ -139,7 +138,7 @@ class NumpyKernels:
                 one_hot = np.where(place >> U64(6) == word, ONE << (place & U64(63)), U64(0))
                 v0 = bit_leaf(h_leaf, s0, which)
                 words[piece] = v0 ^ bit_leaf(h_leaf, s1, which) ^ one_hot
-                v0 ^= spread(t(s0)) & words[piece]
+                v0 ^= controls(s0) & words[piece]
                 sigma[piece] |= (v0 & one_hot).any(axis=1)
 
     def dpf_eval(
@@ -184,7 +183,7 @@ class NumpyKernels:
             hot = (point == (at & ring_mask(points))[:, None]).astype(U64)
             target = (hot[:, :, None] * payload[piece][:, None, :]).reshape(len(at), -1)
             word = target - arithmetic_leaf(h_leaf, s0, leaf.shape[1]) + arithmetic_leaf(h_leaf, s1, leaf.shape[1])
-            minus = spread(t(s1))
+            minus = controls(s1, leaf.shape[1])
             leaf[piece] = (word ^ minus) - minus
 
     def leaf_eval(
@@ -217,7 +216,7 @@ class NumpyKernels:
             for q in range(min((size + 2 * len(point) - 2) // len(point), leaves)):
                 index = ((top >> U64(points)) - U64(q)) & U64(leaves - 1)
                 s, _ = descend(h, roots(root[piece], party), cw[:, piece], index)
-                y = arithmetic_leaf(h_leaf, s, leaf.shape[1]) + (spread(t(s)) & leaf[piece])
+                y = arithmetic_leaf(h_leaf, s, leaf.shape[1]) + (controls(s, leaf.shape[1]) & leaf[piece])
                 j = (top[:, None] - (index[:, None] << U64(points)) - point) & ring_mask(m)
                 at = np.minimum(j, U64(size - 1)).astype(np.intp)
                 share = value.view(U64)[at] * y[:, 0::width]

@@ -20,8 +20,9 @@ FIPS_CIPHER = bytes.fromhex("69c4e0d86a7b0430d8cdb78070b4c55a")
 
 
 def test_ctr_reaches_the_block_of_fips_197(kernels: Kernels) -> None:
-    sigma = np.frombuffer(FIPS_PLAIN, U64)
-    x = np.array([[sigma[1] ^ sigma[0], sigma[0]]], U64)  # sigma(x) = the plaintext
+    sigma = np.frombuffer(FIPS_PLAIN, U64).copy()
+    sigma ^= np.frombuffer(FIPS_KEY, U64)
+    x = np.array([[sigma[1] ^ sigma[0], sigma[0]]], U64)  # sigma(x) = the plaintext xor the key
     assert (fixed_key_hash(FIPS_KEY)(x) ^ sigma).tobytes() == FIPS_CIPHER
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.kernels.limits import Limits, measure_limits, seconds
+from benchmarks.kernels.limits import Limits, measure_limits, probes, seconds
 from engine.cost import plan_cost
 from engine.graph import Node
 from engine.kernels import get_kernels
@@ -39,20 +39,20 @@ class Rates:
 
 def measure_rates() -> Rates:
     """Processor time of one thread, best of five."""
-    return Rates(measure_limits(get_kernels()), _read_rate(), _seal_rate())
+    return Rates(measure_limits(probes(get_kernels())), _read_rate(), _seal_rate())
 
 
 def _read_rate(size: int = 64 << 20) -> float:
     buffer = bytearray(size)
     with tempfile.TemporaryFile() as file:
         file.write(bytes(size))
-        return size / seconds(lambda: os.preadv(file.fileno(), [buffer], 0))
+        return size / seconds(lambda: os.preadv(file.fileno(), [buffer], 0))[0]
 
 
 def _seal_rate(size: int = 1 << 20) -> float:
     cipher, data, out = AESGCM(bytes(16)), bytes(size), bytearray(size + 16)
     nonces = iter(range(1 << 60))
-    return size / seconds(lambda: cipher.encrypt_into(next(nonces).to_bytes(12), data, None, out), 20)
+    return size / seconds(lambda: cipher.encrypt_into(next(nonces).to_bytes(12), data, None, out), repeats=20)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.cost import lookup_steps
 from engine.kernels.interface import (
     Equal,
     HalfLine,
@@ -157,8 +158,9 @@ def cases(kernels: Kernels, scale: int) -> Iterator[Case]:
     make = Maker(kernels, scale)
     exp_like = Lookup(-512, make.table(640, 14))
     gelu_like: list[Question] = [Lookup(-64, make.table(128, 14)), Lookup(-64, make.table(128, 13)), Interval(64, 1024)]
-    yield from make.dpf("lookup of 640", 13, 200_000, [exp_like], 12 + 6)
-    yield from make.dpf("2 lookups of 128, interval", 11, 200_000, gelu_like, 9 + 4)
+    yield from make.dpf("lookup of 640", 13, 200_000, [exp_like], lookup_steps(640, 13))
+    # One window holds both tables and an end of the interval; the walk to the other begins at the root's children.
+    yield from make.dpf("2 lookups of 128, interval", 11, 200_000, gelu_like, lookup_steps(128, 11) + 4)
     yield from make.dpf("equal", 8, 100_000, [Equal(0)], 2)
     yield from make.dpf("interval", 64, 100_000, [Interval(0, 2**63)], 2 * 58)
     yield from make.dpf("half-line", 64, 100_000, [HalfLine(0, 2**62 - 1)], 58)

@@ -11,20 +11,24 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from engine.kernels.interface import Kernels
 
-__all__ = ["Limits", "measure_limits", "seconds"]
+__all__ = ["Limits", "Probe", "measure_limits", "probes", "seconds"]
 
 
-def seconds(run: Callable[[], object], repeats: int = 5, lasting: float = 0.3) -> float:
-    """Least processor time of one call on this thread, after one warm-up: of `repeats` calls, or of as many as last so
-    long."""
-    run()
-    best, total, done = float("inf"), 0.0, 0
-    while done < repeats or total < lasting:
-        start = time.thread_time()
+def seconds(*runs: Callable[[], object], repeats: int = 5, lasting: float = 0.3) -> tuple[float, ...]:
+    """Least processor time on this thread of one call of each, in turn, after one warm-up: of `repeats` calls, or of as
+    many as last so long. In turn, because a machine that others use too is not as fast in the next second."""
+    for run in runs:
         run()
-        taken = time.thread_time() - start
-        best, total, done = min(best, taken), total + taken, done + 1
-    return best
+    best, done = [float("inf")] * len(runs), 0
+    total = [0.0] * len(runs)
+    while done < repeats or min(total) < lasting:
+        for i, run in enumerate(runs):
+            start = time.thread_time()
+            run()
+            taken = time.thread_time() - start
+            best[i], total[i] = min(best[i], taken), total[i] + taken
+        done += 1
+    return tuple(best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +40,43 @@ class Limits:
     macs: float  # float32 multiply-adds/s of a square product
 
 
-def measure_limits(kernels: Kernels) -> Limits:
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Work of which nothing but one limit decides how long it takes: so many bytes, blocks or multiply-adds a call."""
+
+    run: Callable[[], object]
+    units: int
+
+
+def probes(kernels: Kernels) -> dict[str, Probe]:
+    """One for each limit, by the names of `Limits`."""
     source = np.ones(1 << 23, np.uint64)
-    target = np.zeros_like(source)
-    memory = 2 * source.nbytes / seconds(lambda: np.copyto(target, source))
-    blocks = 1 << 14
-    data, out = bytes(16 * blocks), bytearray(16 * blocks + 16)
-    encryptor = Cipher(algorithms.AES128(bytes(16)), modes.ECB()).encryptor()
-    ecb = 50 * blocks / seconds(lambda: [encryptor.update_into(data, out) for _ in range(50)])
-    words = np.zeros(2 * blocks, np.uint64)
-    keystream = 50 * blocks / seconds(lambda: [kernels.ctr(bytes(16), 0, words) for _ in range(50)])
-    size = 768
+    target, size = np.zeros_like(source), 768
     matrix = np.ones((size, size), np.float32)
-    macs = size**3 / seconds(lambda: matrix @ matrix)
-    return Limits(memory, max(ecb, keystream), macs)
+    return {
+        "memory": Probe(lambda: np.copyto(target, source), 2 * source.nbytes),
+        "aes": _aes(kernels),
+        "macs": Probe(lambda: matrix @ matrix, size**3),
+    }
+
+
+def _aes(kernels: Kernels) -> Probe:
+    blocks = 1 << 14
+    data, out, words = bytes(16 * blocks), bytearray(16 * blocks + 16), np.zeros(2 * blocks, np.uint64)
+    encryptor = Cipher(algorithms.AES128(bytes(16)), modes.ECB()).encryptor()
+
+    def ecb() -> None:
+        for _ in range(50):
+            encryptor.update_into(data, out)
+
+    def keystream() -> None:
+        for _ in range(50):
+            kernels.ctr(bytes(16), 0, words)
+
+    library, ours = seconds(ecb, keystream)
+    return Probe(ecb if library < ours else keystream, 50 * blocks)
+
+
+def measure_limits(made: dict[str, Probe]) -> Limits:
+    rates = {name: probe.units / seconds(probe.run)[0] for name, probe in made.items()}
+    return Limits(**rates)

@@ -30,8 +30,8 @@ private:
     }
 };
 
-// h = H(s) xor t(s) CW xor also(g, s[g]), word by word with its own control bit, for all vectors of a group, `Isa::chains` at once: while one half is in its rounds, what
-// comes after and before the rounds of the other is done.
+// h = H(s) xor t(s) CW xor also(g, s[g]), with a control bit for each word of CW, for all vectors of a group, `Isa::chains` at once: while
+// one half is in its rounds, what comes after and before the rounds of the other is done.
 template <class Also>
 void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h, Also also) {
     for (int at = 0; at < G; at += C) {

@@ -22,6 +22,7 @@ __all__ = [
     "lookup_steps",
     "node_costs",
     "plan_cost",
+    "question_steps",
     "transcript",
 ]
 

@@ -177,9 +177,9 @@ class Kernels(Protocol):
     ) -> None:
         """Half-tree Gen. alpha (n,) < 2^m; roots (n, 2) uniform words, bit 0 of which is set to the party's number by
         the kernel; out: cw (L, n, 2), leaf (n, 2), sigma (n,) = v_0[alpha] as 0/1 (sign +1 if 1 else -1).
-        L = tree_words(m): the levels of the tree; where there are two or more, the last of them is that of the first
-        half of a leaf, and `leaf` that of the second. cw may have any stride along the levels. No branch or index
-        depends on alpha or on seeds."""
+        L = tree_words(m): one for each level of the tree, but where there are two or more the last is that of the first
+        half of a leaf, and `leaf` that of the second. cw may have any stride along L. No branch or index depends on
+        alpha or on seeds."""
 
     def dpf_eval(
         self,

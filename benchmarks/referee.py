@@ -17,7 +17,6 @@ are late by a good part of them. Namespaces take root; without it, real TCP is l
 from __future__ import annotations
 
 import json
-import os
 import select
 import signal
 import subprocess
@@ -214,7 +213,6 @@ def main(
     linkem: Path | None, page: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Predictions against virtual time, the delayed channel and real TCP through a shaped link."""
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     shapes = [network(name) for name in networks or NETWORKS]
     if (why := missing(linkem)) is not None:
         console.print(f"real TCP is left out: {why}", highlight=False)

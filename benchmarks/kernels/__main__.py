@@ -7,10 +7,6 @@ as many of the limit's.
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 import click
 from rich.console import Console
 from rich.table import Table

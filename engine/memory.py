@@ -17,7 +17,7 @@ HEAP_BYTES = 1 << 30
 HUGE_PAGE = 1 << 21
 MAPPED_BYTES = 4 << 20
 """Arrays from this size on are mapped alone, by NumPy on huge pages."""
-TOUCHED_BYTES = 1 << 27
+TOUCHED_BYTES = 1 << 29
 """The most that `touch` makes ready."""
 _kept = False
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,17 @@ from engine.variants import Variants
 from simulators.profiles import Network
 
 RATES = Rates(Limits(memory=100.0, aes=10.0, macs=1000.0), read=50.0, seal=20.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in Linux's /proc")
+@pytest.mark.parametrize("module", ["performance", "kernels.limits", "referee"])
+def test_a_rate_of_one_core_is_that_of_one_blas_thread(module: str) -> None:
+    """Whatever the environment asks for: BLAS starts its threads when it is loaded."""
+    code = f"import os, benchmarks.{module}; print(len(os.listdir('/proc/self/task')))"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "4"}
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["1"], done.stderr
 
 
 def test_growth_is_split_into_the_parts_that_it_was_made_of() -> None:

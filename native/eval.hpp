@@ -62,7 +62,7 @@ private:
     }
 
     void parts(const HashPair& keys, Columns c, const Trunk& trunk) {
-        u64 point[W], index[W];
+        alignas(64) u64 point[W], index[W];
         for (std::size_t k = 0; k < places_.size(); ++k) {
             if (plan_.holds(plan_.points[k].offset)) continue;
             points(c.x_hat, plan_.points[k].offset, point);
@@ -102,7 +102,7 @@ private:
                 take_first(places_[k]);
                 continue;
             }
-            u64 at[W];
+            alignas(64) u64 at[W];
             lead(first, (window.back - plan_.points[k].offset) & plan_.modulus, at);
             find_block(start, at, places_[k]);
         }
@@ -116,8 +116,8 @@ private:
     }
 
     void whole(const HashPair& keys, const Columns& c, const Trunk& trunk) {
-        static const u64 zeros[W] = {};
-        u64 point[W];
+        alignas(64) static const u64 zeros[W] = {};
+        alignas(64) u64 point[W];
         fill(keys, c, trunk, zeros, plan_.whole_blocks(), places_.empty() ? 0 : plan_.whole_blocks());
         for (std::size_t k = 0; k < places_.size(); ++k) {
             points(c.x_hat, plan_.points[k].offset, point);
@@ -134,12 +134,16 @@ private:
     // The block of the bit `at`, counted from the block `start`. Past the last block of the tree comes its first, before which there is
     // nothing: the parity of all bits is the root's control bit.
     void find_block(const u64* start, const u64* at, Place& place) const {
-        u64 *block = reinterpret_cast<u64*>(place.block), *before = reinterpret_cast<u64*>(place.before);
-        for (std::size_t i = 0; i < std::size_t(W); ++i) {
+        alignas(64) u64 bytes[W], around[W];
+        for (int i = 0; i < W; ++i) {
             const u64 q = at[i] >> BLOCK_BITS;
-            std::memcpy(block + 2 * i, reinterpret_cast<const u64*>(blocks_.data()) + 2 * (q * W + i), 16);
-            std::memcpy(before + 2 * i, reinterpret_cast<const u64*>(before_.data()) + 2 * (q * W + i), 16);
-            before[2 * i] ^= u64(job_.party) & (start[i] + q) >> plan_.depth();
+            bytes[i] = 16 * (q * W + u64(i));
+            around[i] = u64(job_.party) & (start[i] + q) >> plan_.depth();
+        }
+        for (int g = 0; g < G; ++g) {
+            place.block[g] = Isa::gather(blocks_.data(), bytes + B * g);
+            const V before = Isa::gather(before_.data(), bytes + B * g);
+            place.before[g] = Isa::xor_both(before, Isa::spread(around + B * g), Isa::spread_low(1));
         }
     }
 
@@ -154,46 +158,54 @@ private:
 
     // The blocks start, start + 1, ... of each instance, and what lies before each of the first `summed`.
     void fill(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, u64 summed) {
-        V path[G], odd[G], before[G];
+        V before[G], path[G], odd[G];
         if (summed) expand<true>(keys, c, trunk, start, blocks, nodes_, before);
         else expand<false>(keys, c, trunk, start, blocks, nodes_, before);
         load_path(start, path);
-        const bool paired = c.halves == 2;
-        for (int g = 0; g < G; ++g) odd[g] = paired ? Isa::all_if(Isa::has(path[g], Isa::both(1))) : Isa::zero();
-        if (paired) paired_blocks(keys.leaf, c, odd, blocks);
+        for (int g = 0; g < G; ++g) odd[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
+        if (c.halves == 2) paired_blocks(keys.leaf, c, odd, blocks);
         else single_blocks(keys.leaf, c, blocks);
         if (summed == 0) return;
         for (V& b : before) b = Isa::both_of(b, Isa::spread_low(1));
-        if (paired) sum_pairs(keys.leaf, c, odd, before, summed);
+        if (c.halves == 2) sum_pairs(keys.leaf, c, odd, before, summed);
         else sum_singles(before, summed);
     }
 
     void single_blocks(const Isa::Keys& keys, const Columns& c, u64 blocks) {
-        V cw[G];
+        V cw[G], seeds[G];
         load_group(c.leaf[0], cw);
-        for (u64 q = 0; q < blocks; ++q) stepped(keys, nodes_.now.data() + q * G, cw, blocks_.data() + q * G);
+        for (u64 q = 0; q < blocks; ++q) {
+            for (int g = 0; g < G; ++g) seeds[g] = nodes_.wanted(q, std::size_t(g));
+            stepped(keys, seeds, cw, blocks_.data() + q * G);
+        }
     }
 
     // Two blocks a leaf. Where the first one wanted is a second half, block q is half q + 1 of the leaves.
     void paired_blocks(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], u64 blocks) {
-        V low[G], high[G], even[G], cw[2][G];
-        load_group(c.leaf[0], low);
-        load_group(c.leaf[1], high);
-        for (int g = 0; g < G; ++g) {
-            even[g] = Isa::exclusive_or(odd[g], Isa::both(~u64(0)));
-            cw[0][g] = Isa::choose(odd[g], high[g], low[g]);
-            cw[1][g] = Isa::choose(odd[g], low[g], high[g]);
-        }
-        for (u64 q = 0; q < blocks; ++q) {
-            V* const out = blocks_.data() + q * G;
-            const V* const s = nodes_.now.data() + q / 2 * G;
-            if (q % 2 == 0) {
-                leaf_block(keys, s, odd, cw[0], out);
-                continue;
+        for (int half = 0; half < G; half += C) {
+            V right[C], one[C], two[C], even[C], cw[2][C], seeds[C];  // one, two: whether a second half's leaf is so much further on
+            for (int g = 0; g < C; ++g) {
+                const V second = odd[half + g];
+                const V low = Isa::load(c.leaf[0] + 2 * B * (half + g)), high = Isa::load(c.leaf[1] + 2 * B * (half + g));
+                right[g] = Isa::all_if(nodes_.right[half + g]);
+                one[g] = Isa::exclusive_or(right[g], second);
+                two[g] = Isa::both_of(right[g], second);
+                even[g] = Isa::exclusive_or(second, Isa::both(~u64(0)));
+                cw[0][g] = Isa::choose(second, high, low);
+                cw[1][g] = Isa::choose(second, low, high);
             }
-            V seeds[G];
-            for (int g = 0; g < G; ++g) seeds[g] = Isa::choose(odd[g], s[G + g], s[g]);
-            leaf_block(keys, seeds, even, cw[1], out);
+            const V* s = nodes_.now.data() + half;
+            V* out = blocks_.data() + half;
+            for (u64 q = 0; q < blocks; ++q, out += G) {
+                if (q % 2 == 0) {
+                    for (int g = 0; g < C; ++g) seeds[g] = Isa::choose(right[g], s[G + g], s[g]);
+                    leaf_block(keys, seeds, odd + half, cw[0], out);
+                } else {
+                    for (int g = 0; g < C; ++g) seeds[g] = Isa::choose(two[g], s[2 * G + g], Isa::choose(one[g], s[G + g], s[g]));
+                    leaf_block(keys, seeds, even, cw[1], out);
+                    s += G;
+                }
+            }
         }
     }
 
@@ -207,7 +219,7 @@ private:
     void next_leaf(u64 q, V (&sum)[G], V* out) const {
         for (std::size_t g = 0; g < std::size_t(G); ++g) {
             out[g] = sum[g];
-            sum[g] = Isa::xor_both(sum[g], nodes_.now[q * G + g], Isa::spread_low(1));
+            sum[g] = Isa::xor_both(sum[g], nodes_.wanted(q, g), Isa::spread_low(1));
         }
     }
 
@@ -216,7 +228,8 @@ private:
         V sum[G], leaf[G], cw[G], first[G];
         for (int g = 0; g < G; ++g) sum[g] = before[g];
         load_group(c.leaf[0], cw);
-        stepped(keys, nodes_.now.data(), cw, first);
+        for (int g = 0; g < G; ++g) leaf[g] = nodes_.wanted(0, std::size_t(g));
+        stepped(keys, leaf, cw, first);
         const V* half = first;  // of the leaf that the next block may be in the middle of
         for (u64 q = 0; q < blocks; ++q) {
             V* const out = before_.data() + q * G;
@@ -231,16 +244,15 @@ private:
     }
 
     void emit(const TableSum& sum) const {
-        u64 total[W];
-        sum(rows_, total);
-        if (job_.party)
-            for (u64& t : total) t = u64(0) - t;
-        std::memcpy(sum.out + at_, total, 8 * count_);
+        if (count_ == W) return sum(rows_, job_.party, sum.out + at_);
+        u64 totals[W];
+        sum(rows_, job_.party, totals);
+        std::memcpy(sum.out + at_, totals, 8 * count_);
     }
 
     // The parity of the bits below both points, and of all before their blocks.
     void answer(const Plan::Pair& q, const u64* x_hat, u8* out) const {
-        u64 e[W], f[W], bits[2 * W];
+        alignas(64) u64 e[W], f[W], bits[2 * W];
         points(x_hat, plan_.points[q.e].offset, e);
         points(x_hat, plan_.points[q.f].offset, f);
         V at_e[G], at_f[G];
@@ -258,7 +270,7 @@ private:
 
     // The parity of the bits below one point; where that may have wrapped, the left half's too: the control bit of the root's left child.
     void answer(std::size_t k, const u64* x_hat, const Trunk& trunk, const HalfLine& q) const {
-        u64 e[W], bits[2 * W], left[2 * W];
+        alignas(64) u64 e[W], bits[2 * W], left[2 * W];
         points(x_hat, plan_.points[k].offset, e);
         V at_e[G];
         load_places(e, at_e);
@@ -275,7 +287,7 @@ private:
     }
 
     void answer(std::size_t place, const u64* x_hat, u8* out) const {
-        u64 point[W], bits[2 * W];
+        alignas(64) u64 point[W], bits[2 * W];
         points(x_hat, plan_.points[place].offset, point);
         V at[G];
         load_places(point, at);

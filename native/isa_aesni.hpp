@@ -20,6 +20,7 @@ struct Isa : KeySchedule {
 
     static V load(const void* p) { return _mm_loadu_si128(static_cast<const V*>(p)); }
     static void store(void* p, V v) { _mm_storeu_si128(static_cast<V*>(p), v); }
+    static V gather(const void* base, const u64* bytes) { return load(static_cast<const u8*>(base) + *bytes); }
     static V zero() { return _mm_setzero_si128(); }
     static V exclusive_or(V a, V b) { return _mm_xor_si128(a, b); }
     static V sigma(V s) {
@@ -34,6 +35,7 @@ struct Isa : KeySchedule {
     static V count_up(u64 first) { return spread_low(first); }
     static V xor_if(V a, Mask k, V b) { return _mm_xor_si128(a, _mm_and_si128(k, b)); }
     static V add_if(V a, Mask k, V b) { return _mm_add_epi64(a, _mm_and_si128(k, b)); }  // words
+    static V pick(Mask k, V yes, V no) { return choose(k, yes, no); }
     static V all_if(Mask k) { return k; }
     static V both_of(V a, V b) { return _mm_and_si128(a, b); }
     static V xor_both(V a, V b, V c) { return _mm_xor_si128(a, _mm_and_si128(b, c)); }  // a xor (b and c)

@@ -21,6 +21,14 @@ struct Isa : KeySchedule {
 
     static V load(const void* p) { return _mm512_loadu_si512(p); }
     static void store(void* p, V v) { _mm512_storeu_si512(p, v); }
+    // The blocks so many bytes from `base`.
+    static V gather(const void* base, const u64* bytes) {
+        const auto part = [&](int k) { return _mm_load_si128(reinterpret_cast<const __m128i*>(static_cast<const u8*>(base) + bytes[k])); };
+        V v = _mm512_castsi128_si512(part(0));
+        v = _mm512_inserti32x4(v, part(1), 1);
+        v = _mm512_inserti32x4(v, part(2), 2);
+        return _mm512_inserti32x4(v, part(3), 3);
+    }
     static V zero() { return _mm512_setzero_si512(); }
     static V second_word() { return _mm512_maskz_set1_epi64(0xaa, 64); }  // where the second word of a block begins
     static V exclusive_or(V a, V b) { return _mm512_xor_si512(a, b); }
@@ -39,6 +47,7 @@ struct Isa : KeySchedule {
     static V count_up(u64 first) { return _mm512_add_epi64(spread_low(first), _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)); }
     static V xor_if(V a, Mask k, V b) { return _mm512_mask_xor_epi64(a, k, a, b); }
     static V add_if(V a, Mask k, V b) { return _mm512_mask_add_epi64(a, k, a, b); }  // words
+    static V pick(Mask k, V yes, V no) { return _mm512_mask_mov_epi64(no, k, yes); }
     static V all_if(Mask k) { return _mm512_movm_epi64(k); }
     static V both_of(V a, V b) { return _mm512_and_si512(a, b); }
     static V xor_both(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x78); }  // a xor (b and c)

@@ -22,6 +22,7 @@ struct Isa {
         return v;
     }
     static void store(void* p, V v) { std::memcpy(p, &v, 16); }
+    static V gather(const void* base, const u64* bytes) { return load(static_cast<const u8*>(base) + *bytes); }
     static V zero() { return {0, 0}; }
     static V exclusive_or(V a, V b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
     static V sigma(V s) { return {s.hi, s.hi ^ s.lo}; }
@@ -37,6 +38,7 @@ struct Isa {
     static V count_up(u64 first) { return {first, 0}; }
     static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k.lo & b.lo), a.hi ^ (k.hi & b.hi)}; }
     static V add_if(V a, Mask k, V b) { return {a.lo + (k.lo & b.lo), a.hi + (k.hi & b.hi)}; }  // words
+    static V pick(Mask k, V yes, V no) { return choose(all_if(k), yes, no); }
     static V all_if(Mask k) { return {k.lo, k.hi}; }
     static V both_of(V a, V b) { return {a.lo & b.lo, a.hi & b.hi}; }
     static V xor_both(V a, V b, V c) { return {a.lo ^ (b.lo & c.lo), a.hi ^ (b.hi & c.hi)}; }  // a xor (b and c)

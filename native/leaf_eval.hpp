@@ -118,7 +118,8 @@ private:
             V sum[C], slope_sum[C];
             for (int g = 0; g < C; ++g) sum[g] = slope_sum[g] = Isa::zero();
             for (u64 q = 0; q < leaves_; ++q) {
-                const V* seeds = nodes_.now.data() + q * G + u64(at);
+                V seeds[C];
+                for (int g = 0; g < C; ++g) seeds[g] = nodes_.wanted(q, std::size_t(at + g));
                 const auto words = [&](u64 block, V (&y)[C]) {
                     const V tweak = Isa::sigma(Isa::spread_low((block + 1) << 1));
                     V sigma[C];

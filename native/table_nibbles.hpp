@@ -1,5 +1,5 @@
 // Sums of a public table over secret bits, 32 instances at once: four bits pick one of the 16 sums of four entries, in a register, where
-// a permutation reads all of it whatever the bits are. Needs AVX-512 VBMI and VNNI.
+// a permutation reads all of it whatever the bits are. Needs AVX-512 VBMI, VBMI2 and VNNI.
 #pragma once
 
 #include <algorithm>
@@ -17,20 +17,18 @@ class Rows {
 public:
     // `size` bits from `from[i]` on in the blocks [leaf][instance] of `leaves` leaves; past the last comes the first.
     void take(const V* blocks, u64 leaves, const u64* from, u64 size) {
-        const u64 words = words_for(size), chunks = (words + 7) / 4;  // `turn` looks four words ahead
-        words_.resize(2 * words);
-        raw_.resize(4 * chunks);
+        const u64 chunks = (words_for(size) + 3) / 4;
+        words_.resize(8 * chunks);
         u64 leads = 0;
         for (int i = 0; i < W; ++i) leads |= from[i] >> 7;
         for (int half = 0; half < 2; ++half) {
-            for (u64 c = 0; c < chunks; ++c) {
-                V v[4];
-                if (leads) gather(blocks, leaves, from, 16 * half, c, v);
-                else
-                    for (int j = 0; j < 4; ++j) v[j] = blocks[wrapped(c, leaves) * G + u64(4 * half + j)];
-                transpose(v, raw_.data() + 4 * c);
-            }
-            turn(from + 16 * half, words, words_.data() + half);
+            const auto gathered = [&](u64 c, V (&v)[4]) { gather(blocks, leaves, from, 16 * half, c, v); };
+            const auto loaded = [&](u64 c, V (&v)[4]) {
+                const V* const block = blocks + wrapped(c, leaves) * G + 4 * half;
+                for (int j = 0; j < 4; ++j) v[j] = block[j];
+            };
+            if (leads) turn(from + 16 * half, chunks, words_.data() + half, gathered);
+            else turn(from + 16 * half, chunks, words_.data() + half, loaded);
         }
     }
     static u64 words_for(u64 size) { return (size + 31) / 32; }
@@ -42,25 +40,17 @@ public:
 
 private:
     Array<V> words_;  // [32 bits][half of the instances]
-    Array<V> raw_;    // of one half, from the first bit of a block on
 
     static u64 wrapped(u64 q, u64 leaves) {
         while (q >= leaves) q -= leaves;
         return q;
     }
     static void gather(const V* blocks, u64 leaves, const u64* from, int first, u64 c, V (&v)[4]) {
-        for (int j = 0; j < 4; ++j) {
-            const auto part = [&](int k) {
-                const u64 i = u64(first + 4 * j + k);
-                return _mm_load_si128(reinterpret_cast<const __m128i*>(blocks) + wrapped((from[i] >> 7) + c, leaves) * W + i);
-            };
-            v[j] = _mm512_castsi128_si512(part(0));
-            v[j] = _mm512_inserti32x4(v[j], part(1), 1);
-            v[j] = _mm512_inserti32x4(v[j], part(2), 2);
-            v[j] = _mm512_inserti32x4(v[j], part(3), 3);
-        }
+        u64 bytes[16];
+        for (int k = 0; k < 16; ++k) bytes[k] = 16 * (wrapped((from[first + k] >> 7) + c, leaves) * W + u64(first + k));
+        for (int j = 0; j < 4; ++j) v[j] = Isa::gather(blocks, bytes + 4 * j);
     }
-    static void transpose(const V (&v)[4], V* to) {
+    static void transpose(const V (&v)[4], V (&to)[4]) {
         const V a = _mm512_unpacklo_epi32(v[0], v[1]), b = _mm512_unpacklo_epi32(v[2], v[3]);
         const V c = _mm512_unpackhi_epi32(v[0], v[1]), d = _mm512_unpackhi_epi32(v[2], v[3]);
         to[0] = _mm512_unpacklo_epi64(a, b);
@@ -71,20 +61,28 @@ private:
     static V low_halves(const u64* words) {
         return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(Isa::load(words))), _mm512_cvtepi64_epi32(Isa::load(words + 8)), 1);
     }
-    // From bit from[i] mod 128 on: by 64, by 32, by less.
-    void turn(const u64* from, u64 words, V* out) const {
-        const V place = reorder(low_halves(from));
+    // Chunks of 128 bits, from bit from[i] mod 128 of the first block on: moved by 32, by 64 and by less, 32 bits from the next 128 at a time.
+    template <class Load>
+    static void turn(const u64* from, u64 chunks, V* out, Load load) {
+        const V place = reorder(low_halves(from)), right = _mm512_and_si512(place, _mm512_set1_epi32(31));
         const __mmask16 odd = _mm512_test_epi32_mask(place, _mm512_set1_epi32(32)), high = _mm512_test_epi32_mask(place, _mm512_set1_epi32(64));
-        const V right = _mm512_and_si512(place, _mm512_set1_epi32(31)), left = _mm512_sub_epi32(_mm512_set1_epi32(32), right);
-        const V* raw = raw_.data();
-        const auto moved = [&](u64 d) { return _mm512_mask_mov_epi32(raw[d], odd, raw[d + 1]); };
-        V second = moved(1), third = moved(2), now = _mm512_mask_mov_epi32(moved(0), high, third);
-        for (u64 d = 0; d < words; ++d) {
-            const V fourth = moved(d + 3), next = _mm512_mask_mov_epi32(second, high, fourth);
-            out[2 * d] = _mm512_or_si512(_mm512_srlv_epi32(now, right), _mm512_sllv_epi32(next, left));
-            now = next;
-            second = third;
-            third = fourth;
+        const auto by_32 = [&](V now, V next) { return _mm512_mask_mov_epi32(now, odd, next); };
+        const auto by_64 = [&](V now, V next) { return _mm512_mask_mov_epi32(now, high, next); };
+        V v[4], raw[4], next[4];
+        load(0, v);
+        transpose(v, raw);
+        V second = by_32(raw[1], raw[2]), third = by_32(raw[2], raw[3]), first = by_64(by_32(raw[0], raw[1]), third);
+        for (u64 c = 0; c < chunks; ++c, out += 8) {
+            load(c + 1, v);
+            transpose(v, next);
+            const V fourth = by_32(raw[3], next[0]), fifth = by_32(next[0], next[1]);
+            const V sixth = by_32(next[1], next[2]), last = by_32(next[2], next[3]);
+            const V turned[5] = {first, by_64(second, fourth), by_64(third, fifth), by_64(fourth, sixth), by_64(fifth, last)};
+            for (int d = 0; d < 4; ++d) out[2 * d] = _mm512_shrdv_epi32(turned[d], turned[d + 1], right);
+            first = turned[4];
+            second = sixth;
+            third = last;
+            raw[3] = next[3];
         }
     }
 };
@@ -109,15 +107,15 @@ struct TableSum {
         for (u64 k = 0; k < planes.size(); ++k) put(k, entries.data() + 4 * k, planes[k]);
         for (u64 p = 0; p < planes_; p += together_) parts_.push_back(part(p, planes));
     }
-    // totals[i] = sum of table[size - 1 - k] over the set bits k of row i
-    void operator()(const Rows& rows, u64* totals) const {
-        alignas(64) i32 sum[W];
-        for (int i = 0; i < W; ++i) totals[i] = u64(0) - moved_;
+    // totals[i] = sum of table[size - 1 - k] over the set bits k of row i, or where `minus` its opposite
+    void operator()(const Rows& rows, bool minus, u64* totals) const {
+        V total[W / 8];
+        for (V& t : total) t = Isa::both(u64(0) - moved_);
         for (const Part& part : parts_) {
-            if (part.planes == 1) add_up<1>(rows, part, sum);
-            else add_up<2>(rows, part, sum);
-            for (int i = 0; i < W; ++i) totals[i] += u64(i64(sum[i])) << (8 * part.plane);
+            if (part.planes == 1) add_up<1>(rows, part, total);
+            else add_up<2>(rows, part, total);
         }
+        for (int i = 0; i < W / 8; ++i) Isa::store(totals + 8 * i, minus ? Isa::subtract(Isa::zero(), total[i]) : total[i]);
     }
 
 private:
@@ -170,9 +168,9 @@ private:
         return part;
     }
 
-    // The sum of the planes of a part, modulo 2^32.
+    // Adds the sum of the planes of a part, 32 bits with a sign, at its place.
     template <int planes>
-    void add_up(const Rows& rows, const Part& part, i32* out) const {
+    void add_up(const Rows& rows, const Part& part, V (&total)[W / 8]) const {
         V sum[2][2][planes];
         for (auto& half : sum)
             for (auto& nibble : half)
@@ -193,11 +191,15 @@ private:
                         sum[half][nibble][p] = _mm512_dpbusd_epi32(sum[half][nibble][p], one, picked);
                     }
             }
+        const __m128i place = _mm_cvtsi32_si128(int(8 * part.plane));
         for (int half = 0; half < 2; ++half) {
-            V total = Isa::zero();
+            V whole = Isa::zero();
             for (int p = planes; p-- > 0;)
-                total = _mm512_add_epi32(_mm512_slli_epi32(total, 8), _mm512_add_epi32(sum[half][0][p], sum[half][1][p]));
-            Isa::store(out + 16 * half, Rows::reorder(total));
+                whole = _mm512_add_epi32(_mm512_slli_epi32(whole, 8), _mm512_add_epi32(sum[half][0][p], sum[half][1][p]));
+            whole = Rows::reorder(whole);
+            V* const to = total + 2 * half;
+            to[0] = Isa::add(to[0], _mm512_sll_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(whole)), place));
+            to[1] = Isa::add(to[1], _mm512_sll_epi64(_mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(whole, 1)), place));
         }
     }
 };

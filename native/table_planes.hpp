@@ -46,8 +46,8 @@ struct TableSum {
         else if (size < 1 << 15) together_ = 2;
         for (int p = 0; p < planes_; p += together_) add_part(p, planes_ - p < together_ ? planes_ - p : together_);
     }
-    // totals[i] = sum of table[size - 1 - k] over the set bits k of row i
-    void operator()(const Rows& rows, u64* totals) const {
+    // totals[i] = sum of table[size - 1 - k] over the set bits k of row i, or where `minus` its opposite
+    void operator()(const Rows& rows, bool minus, u64* totals) const {
         for (int i = 0; i < W; ++i) totals[i] = 0;
         for (const Part& part : parts_) {
             const auto run = [&](auto sums) {
@@ -61,6 +61,8 @@ struct TableSum {
             else if (part.planes == 3) run(Isa::lane_sums<3>);
             else run(Isa::lane_sums<4>);
         }
+        if (minus)
+            for (int i = 0; i < W; ++i) totals[i] = u64(0) - totals[i];
     }
 
 private:

@@ -127,19 +127,17 @@ struct Trunk {
     }
 };
 
-// The blocks of leaves with the seeds s: `second` is all ones where the second half is wanted, and cw its correction words.
+// Half a group of blocks of leaves with the seeds s: `second` is all ones where the second half of the leaf is wanted, and cw its
+// correction words.
 inline void leaf_block(const Isa::Keys& keys, const V* s, const V* second, const V* cw, V* block) {
     const V tweak = Isa::sigma(Isa::spread_low(2));
-    for (int at = 0; at < G; at += C) {
-        V x[C], last[C];
-        for (int g = 0; g < C; ++g) {
-            const V seed = s[at + g];
-            x[g] = Isa::xor_both(Isa::sigma(seed), tweak, second[at + g]);
-            last[g] = Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]);
-        }
-        Isa::permute(keys, x, last);
-        for (int g = 0; g < C; ++g) block[at + g] = x[g];
+    V x[C], last[C];
+    for (int g = 0; g < C; ++g) {
+        x[g] = Isa::xor_both(Isa::sigma(s[g]), tweak, second[g]);
+        last[g] = Isa::xor_if(x[g], Isa::odd(s[g]), cw[g]);
     }
+    Isa::permute(keys, x, last);
+    for (int g = 0; g < C; ++g) block[g] = x[g];
 }
 
 struct Place {
@@ -163,7 +161,7 @@ void leaf_place(const Isa::Keys& keys, const Columns& c, const V (&s)[G], const 
         for (int g = 0; g < G; ++g) place.before[g] = Isa::xor_both(place.before[g], second[g], first[g]);
     }
     for (int g = 0; g < G; ++g) cw[0][g] = Isa::choose(second[g], cw[1][g], cw[0][g]);
-    leaf_block(keys, s, second, cw[0], place.block);
+    for (int at = 0; at < G; at += C) leaf_block(keys, s + at, second + at, cw[0] + at, place.block + at);
 }
 
 // One walk per instance, to block `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
@@ -200,66 +198,90 @@ inline u64 nodes_at(int depth, int levels, u64 count) {
     return depth < 63 && spread > (u64(1) << depth) ? u64(1) << depth : spread;
 }
 
+// Consecutive nodes of a level: two children for each parent. The first or, where the path turns right, the second is the first one wanted;
+// past the last node of a whole level comes its first, if so many are wanted.
 struct Nodes {
-    Array<V> now, next;  // [node][group]; two children for each parent, and once more the first after the last
+    Array<V> now, next;  // [node][group]
+    Mask right[G];       // whether the path turns right
+
     explicit Nodes(u64 leaves) : now((leaves + 4) * G), next((leaves + 4) * G) {}
+    V wanted(u64 q, std::size_t g) const { return Isa::pick(right[g], now[(q + 1) * G + g], now[q * G + g]); }
 };
 
-// One level down, in order: the left and the right child of each parent. Wanted parents are consecutive; they begin with the first node of
-// the level above, or where `right` is all ones with its second.
-inline void expand_level(const Isa::Keys& keys, const u64* cw_words, const V (&right)[G], Nodes& nodes, u64 parents) {
-    V cw[G];
-    load_group(cw_words, cw);
-    V* __restrict out = nodes.next.data();
-    const V* __restrict in = nodes.now.data();
-    for (u64 i = 0; i < parents; ++i, in += G, out += 2 * G)
-        for (int half = 0; half < G; half += C) {
+// One level down, in order: the left and the right child of each of `parents` nodes(i, g, whether the path of g turns right), of which
+// `wanted` are in turn parents. Half a group at a time, whose correction words stay in registers.
+template <class Parent>
+void expand_level(const Isa::Keys& keys, const u64* cw_words, Nodes& nodes, u64 parents, u64 wanted, Parent parent) {
+    for (int half = 0; half < G; half += C) {
+        V cw[C];
+        Mask right[C];
+        for (int g = 0; g < C; ++g) {
+            cw[g] = Isa::load(cw_words + 2 * B * (half + g));
+            right[g] = nodes.right[half + g];
+        }
+        V* __restrict out = nodes.next.data() + half;
+        for (u64 i = 0; i < parents; ++i, out += 2 * G) {
             V seed[C], x[C], last[C];
             for (int g = 0; g < C; ++g) {
-                const int at = half + g;
-                seed[g] = Isa::choose(right[at], in[G + at], in[at]);
+                seed[g] = parent(i, std::size_t(half + g), right[g]);
                 x[g] = Isa::sigma(seed[g]);
-                last[g] = Isa::xor_if(x[g], Isa::odd(seed[g]), cw[at]);
+                last[g] = Isa::xor_if(x[g], Isa::odd(seed[g]), cw[g]);
             }
             Isa::permute(keys, x, last);
             for (int g = 0; g < C; ++g) {
-                out[half + g] = x[g];
-                out[G + half + g] = Isa::exclusive_or(x[g], seed[g]);
+                out[g] = x[g];
+                out[G + g] = Isa::exclusive_or(x[g], seed[g]);
             }
         }
-    for (int g = 0; g < G; ++g) out[g] = nodes.next[std::size_t(g)];  // past the last node of a whole level comes its first
+    }
+    V* const end = nodes.next.data() + 2 * parents * G;
+    if (wanted >= 2 * parents)
+        for (int g = 0; g < G; ++g) end[g] = nodes.next[std::size_t(g)];
     nodes.now.swap(nodes.next);
 }
 
-// Seeds of the leaves above the blocks start, start + 1, ... (modulo their number) of each instance, in nodes.now; where it is wanted
-// (`ordered`), bit 0 of `before` is the parity of the control bits of all leaves before those.
+// The root's children; its own seed twice where that is all there is.
+inline void first_nodes(const Trunk& trunk, int levels, Nodes& nodes) {
+    V* const now = nodes.now.data();
+    for (int g = 0; g < G; ++g) {
+        now[g] = now[2 * G + g] = levels ? trunk.left[g] : trunk.root[g];
+        now[G + g] = levels ? Isa::exclusive_or(trunk.left[g], trunk.root[g]) : trunk.root[g];
+    }
+}
+
+// Seeds of the leaves above the blocks start, start + 1, ... (modulo their number) of each instance; where it is asked for (`ordered`),
+// bit 0 of `before` is the parity of the control bits of all leaves before those.
 template <bool ordered>
 void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, Nodes& nodes, V (&before)[G]) {
-    V path[G], right[G];
+    const int levels = c.cw.count, depth = c.depth();
+    V path[G];
     load_path(start, path);
-    for (int g = 0; g < G; ++g) {
-        before[g] = Isa::zero();
-        nodes.now[std::size_t(g)] = trunk.root[g];
-    }
-    if (c.cw.count == 0) return;
-    for (int g = 0; g < G; ++g) {
-        nodes.now[std::size_t(g)] = nodes.now[std::size_t(2 * G + g)] = trunk.left[g];
-        nodes.now[std::size_t(G + g)] = Isa::exclusive_or(trunk.left[g], trunk.root[g]);
-    }
-    for (int i = 0;;) {
-        const V bit = path_bit(i, c.depth());
+    if constexpr (ordered)
+        for (V& b : before) b = Isa::zero();
+    const auto turn = [&](V bit, const V* first) {
         for (int g = 0; g < G; ++g) {
-            right[g] = Isa::all_if(Isa::has(path[g], bit));
-            if constexpr (ordered) before[g] = Isa::xor_both(before[g], right[g], nodes.now[std::size_t(g)]);
+            nodes.right[g] = Isa::has(path[g], bit);
+            if constexpr (ordered) before[g] = Isa::xor_if(before[g], nodes.right[g], first[g]);
         }
-        if (++i == c.cw.count) break;
-        c.prefetch(c.level(i));
-        expand_level(keys.node, c.level(i), right, nodes, nodes_at(i, c.depth(), blocks));
+    };
+    const auto descend = [&](int level, auto parent) {
+        c.prefetch(c.level(level));
+        expand_level(keys.node, c.level(level), nodes, nodes_at(level, depth, blocks), nodes_at(level + 1, depth, blocks), parent);
+    };
+    if (levels < 2) {
+        first_nodes(trunk, levels, nodes);
+        return turn(levels ? path_bit(0, depth) : Isa::both(~u64(0)), nodes.now.data());
     }
-    const u64 leaves = nodes_at(c.cw.count, c.depth(), blocks);
-    for (u64 q = 0; q < leaves; ++q)
-        for (std::size_t g = 0; g < std::size_t(G); ++g)
-            nodes.now[q * G + g] = Isa::choose(right[g], nodes.now[(q + 1) * G + g], nodes.now[q * G + g]);
+    turn(path_bit(0, depth), trunk.left);
+    descend(1, [&](u64 i, std::size_t g, Mask right) {
+        const V first = Isa::xor_if(trunk.left[g], right, trunk.root[g]);
+        return i ? Isa::exclusive_or(first, trunk.root[g]) : first;
+    });
+    for (int level = 2; level < levels; ++level) {
+        turn(path_bit(level - 1, depth), nodes.now.data());
+        descend(level, [in = nodes.now.data()](u64 q, std::size_t g, Mask right) { return Isa::pick(right, in[(q + 1) * G + g], in[q * G + g]); });
+    }
+    turn(path_bit(levels - 1, depth), nodes.now.data());
 }
 
 // A group of fewer than W instances, copied into arrays of W.

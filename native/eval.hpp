@@ -265,7 +265,8 @@ private:
             Isa::store(bits + 2 * B * g, Isa::xor_both(v, high.block[g], Isa::below(at_f[g])));
         }
         const u64 wraps = job_.party ? 0 : 1;
-        for (std::size_t i = 0; i < count_; ++i) out[i] = u8(Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ (wraps & (f[i] > e[i])));
+        for (int i = 0; i < W; ++i) e[i] = wraps & u64(f[i] > e[i]);  // public, eight at a time
+        for (std::size_t i = 0; i < count_; ++i) out[i] = u8(Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ e[i]);
     }
 
     // The parity of the bits below one point; where that may have wrapped, the left half's too: the control bit of the root's left child.

@@ -57,10 +57,6 @@ private:
     static void blocks_of(const u64* points, u64* out) {
         for (int i = 0; i < W; ++i) out[i] = points[i] >> BLOCK_BITS;
     }
-    static void load_places(const u64* points, V (&p)[G]) {  // in both words of a block
-        for (int g = 0; g < G; ++g) p[g] = Isa::both_of(Isa::spread(points + B * g), Isa::both(127));
-    }
-
     void parts(const HashPair& keys, Columns c, const Trunk& trunk) {
         alignas(64) u64 point[W], index[W];
         for (std::size_t k = 0; k < places_.size(); ++k) {
@@ -172,39 +168,39 @@ private:
     }
 
     void single_blocks(const Isa::Keys& keys, const Columns& c, u64 blocks) {
-        V cw[G], seeds[G];
-        load_group(c.leaf[0], cw);
+        V seeds[G];
         for (u64 q = 0; q < blocks; ++q) {
             for (int g = 0; g < G; ++g) seeds[g] = nodes_.wanted(q, std::size_t(g));
-            stepped(keys, seeds, cw, blocks_.data() + q * G);
+            step_group(keys, seeds, c.leaf[0], blocks_.data() + q * G);
         }
     }
 
     // Two blocks a leaf. Where the first one wanted is a second half, block q is half q + 1 of the leaves.
     void paired_blocks(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], u64 blocks) {
         for (int half = 0; half < G; half += C) {
-            V right[C], one[C], two[C], even[C], cw[2][C], seeds[C];  // one, two: whether a second half's leaf is so much further on
-            for (int g = 0; g < C; ++g) {
-                const V second = odd[half + g];
-                const V low = Isa::load(c.leaf[0] + 2 * B * (half + g)), high = Isa::load(c.leaf[1] + 2 * B * (half + g));
-                right[g] = Isa::all_if(nodes_.right[half + g]);
-                one[g] = Isa::exclusive_or(right[g], second);
-                two[g] = Isa::both_of(right[g], second);
-                even[g] = Isa::exclusive_or(second, Isa::both(~u64(0)));
-                cw[0][g] = Isa::choose(second, high, low);
-                cw[1][g] = Isa::choose(second, low, high);
-            }
+            const u64 *const low = c.leaf[0] + 2 * B * half, *const high = c.leaf[1] + 2 * B * half;
             const V* s = nodes_.now.data() + half;
-            V* out = blocks_.data() + half;
+            V *out = blocks_.data() + half, right[C], turned[C];
+            for (int g = 0; g < C; ++g) {
+                right[g] = Isa::all_if(nodes_.right[half + g]);
+                turned[g] = odd[half + g];
+            }
             for (u64 q = 0; q < blocks; ++q, out += G) {
-                if (q % 2 == 0) {
-                    for (int g = 0; g < C; ++g) seeds[g] = Isa::choose(right[g], s[G + g], s[g]);
-                    leaf_block(keys, seeds, odd + half, cw[0], out);
-                } else {
-                    for (int g = 0; g < C; ++g) seeds[g] = Isa::choose(two[g], s[2 * G + g], Isa::choose(one[g], s[G + g], s[g]));
-                    leaf_block(keys, seeds, even, cw[1], out);
+                V seeds[C], second[C], cw[C];
+                if (q % 2 == 0)
+                    for (int g = 0; g < C; ++g) {
+                        second[g] = turned[g];
+                        seeds[g] = Isa::choose(right[g], s[G + g], s[g]);
+                    }
+                else {
+                    for (int g = 0; g < C; ++g) {
+                        second[g] = Isa::exclusive_or(turned[g], Isa::both(~u64(0)));
+                        seeds[g] = Isa::choose(right[g], Isa::choose(turned[g], s[2 * G + g], s[G + g]), Isa::choose(turned[g], s[G + g], s[g]));
+                    }
                     s += G;
                 }
+                for (int g = 0; g < C; ++g) cw[g] = Isa::choose(second[g], Isa::load(high + 2 * B * g), Isa::load(low + 2 * B * g));
+                leaf_block(keys, seeds, second, cw, out);
             }
         }
     }
@@ -225,11 +221,10 @@ private:
 
     // The control bits before a leaf, and for its second half all bits of the first, which for the first block wanted is made for this.
     void sum_pairs(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], const V (&before)[G], u64 blocks) {
-        V sum[G], leaf[G], cw[G], first[G];
+        V sum[G], leaf[G], first[G];
         for (int g = 0; g < G; ++g) sum[g] = before[g];
-        load_group(c.leaf[0], cw);
         for (int g = 0; g < G; ++g) leaf[g] = nodes_.wanted(0, std::size_t(g));
-        stepped(keys, leaf, cw, first);
+        step_group(keys, leaf, c.leaf[0], first);
         const V* half = first;  // of the leaf that the next block may be in the middle of
         for (u64 q = 0; q < blocks; ++q) {
             V* const out = before_.data() + q * G;
@@ -250,50 +245,51 @@ private:
         std::memcpy(sum.out + at_, totals, 8 * count_);
     }
 
+    // A bit for each instance, of those for each block of a vector.
+    template <class Bits>
+    static u64 blockwise(Bits bits) {
+        u64 all = 0;
+        for (int g = 0; g < G; ++g) all |= u64(bits(g)) << B * g;
+        return all;
+    }
+    void put(u64 bits, u8* out) const {
+        if (count_ == W) return Isa::put_bits(bits, out);
+        for (std::size_t i = 0; i < count_; ++i) out[i] = u8(bits >> i & 1);
+    }
+    // The places of points in their blocks, in both words.
+    static V place_in_block(const u64* points, int g) { return Isa::both_of(Isa::spread(points + B * g), Isa::both(127)); }
+
     // The parity of the bits below both points, and of all before their blocks.
     void answer(const Plan::Pair& q, const u64* x_hat, u8* out) const {
-        alignas(64) u64 e[W], f[W], bits[2 * W];
+        alignas(64) u64 e[W], f[W];
         points(x_hat, plan_.points[q.e].offset, e);
         points(x_hat, plan_.points[q.f].offset, f);
-        V at_e[G], at_f[G];
-        load_places(e, at_e);
-        load_places(f, at_f);
         const Place &low = places_[q.e], &high = places_[q.f];
-        for (int g = 0; g < G; ++g) {
+        const u64 parities = blockwise([&](int g) {
             V v = Isa::exclusive_or(low.before[g], high.before[g]);
-            v = Isa::xor_both(v, low.block[g], Isa::below(at_e[g]));
-            Isa::store(bits + 2 * B * g, Isa::xor_both(v, high.block[g], Isa::below(at_f[g])));
-        }
-        const u64 wraps = job_.party ? 0 : 1;
-        for (int i = 0; i < W; ++i) e[i] = wraps & u64(f[i] > e[i]);  // public, eight at a time
-        for (std::size_t i = 0; i < count_; ++i) out[i] = u8(Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ e[i]);
+            v = Isa::xor_both(v, low.block[g], Isa::below(place_in_block(e, g)));
+            return Isa::parities(Isa::xor_both(v, high.block[g], Isa::below(place_in_block(f, g))));
+        });
+        put(parities ^ (job_.party ? 0 : Isa::beyond(f, e)), out);
     }
 
     // The parity of the bits below one point; where that may have wrapped, the left half's too: the control bit of the root's left child.
     void answer(std::size_t k, const u64* x_hat, const Trunk& trunk, const HalfLine& q) const {
-        alignas(64) u64 e[W], bits[2 * W], left[2 * W];
+        alignas(64) u64 e[W];
         points(x_hat, plan_.points[k].offset, e);
-        V at_e[G];
-        load_places(e, at_e);
         const Place& place = places_[k];
-        for (int g = 0; g < G; ++g) {
-            Isa::store(bits + 2 * B * g, Isa::xor_both(place.before[g], place.block[g], Isa::below(at_e[g])));
-            Isa::store(left + 2 * B * g, trunk.left[g]);
-        }
-        const u64 first = job_.party ? 0 : 1;
-        for (std::size_t i = 0; i < count_; ++i) {
-            const u64 up = e[i] <= q.up, down = e[i] > q.down;
-            q.out[at_ + i] = u8((Isa::parity(bits[2 * i] ^ bits[2 * i + 1]) ^ ((up | down) & left[2 * i]) ^ (first & (up ^ q.turned))) & 1);
-        }
+        const u64 parities = blockwise([&](int g) {
+            return Isa::parities(Isa::xor_both(place.before[g], place.block[g], Isa::below(place_in_block(e, g))));
+        });
+        const u64 left = blockwise([&](int g) { return Isa::meet(trunk.left[g], Isa::spread_low(1)); });
+        const u64 up = ~Isa::beyond(e, q.up), down = Isa::beyond(e, q.down);
+        put(parities ^ ((up | down) & left) ^ (job_.party ? 0 : up ^ (u64(0) - u64(q.turned))), q.out + at_);
     }
 
     void answer(std::size_t place, const u64* x_hat, u8* out) const {
-        alignas(64) u64 point[W], bits[2 * W];
+        alignas(64) u64 point[W];
         points(x_hat, plan_.points[place].offset, point);
-        V at[G];
-        load_places(point, at);
-        for (int g = 0; g < G; ++g) Isa::store(bits + 2 * B * g, Isa::both_of(places_[place].block[g], Isa::point(at[g])));
-        for (std::size_t i = 0; i < count_; ++i) out[i] = (bits[2 * i] | bits[2 * i + 1]) != 0;
+        put(blockwise([&](int g) { return Isa::meet(places_[place].block[g], Isa::point(place_in_block(point, g))); }), out);
     }
 };
 

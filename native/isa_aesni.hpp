@@ -48,6 +48,20 @@ struct Isa : KeySchedule {
     }
     // Whether a and b have a bit in common.
     static u64 meet(V a, V b) { return u64(_mm_testz_si128(a, b) == 0); }
+    // Of a group's words. Bit i: whether a[i] is greater.
+    static u64 beyond(const u64* a, u64 b) {
+        u64 bits = 0;
+        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b) << i;
+        return bits;
+    }
+    static u64 beyond(const u64* a, const u64* b) {
+        u64 bits = 0;
+        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b[i]) << i;
+        return bits;
+    }
+    static void put_bits(u64 bits, u8* out) {  // a byte each
+        for (int i = 0; i < group; ++i) out[i] = u8(bits >> i & 1);
+    }
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
@@ -67,7 +81,7 @@ struct Isa : KeySchedule {
         for (int g = 0; g < group; ++g) x[g] = _mm_aesenclast_si128(x[g], _mm_xor_si128(after[g], keys.round[10]));
     }
 
-    static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
+    static u64 parities(V v) { return u64(_mm_popcnt_u64(u64(_mm_cvtsi128_si64(v)) ^ u64(_mm_extract_epi64(v, 1)))) & 1; }
 
     static V add(V a, V b) { return _mm_add_epi64(a, b); }  // words
     static V subtract(V a, V b) { return _mm_sub_epi64(a, b); }

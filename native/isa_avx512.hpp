@@ -60,10 +60,32 @@ struct Isa : KeySchedule {
     }
     // Bit i: whether block i of a and that of b have a bit in common.
     static u64 meet(V a, V b) {
-        u64 words = _mm512_test_epi64_mask(a, b);
-        words = (words | words >> 1) & 0x55;
+        const u64 words = _mm512_test_epi64_mask(a, b);
+        return every_other(words | words >> 1);
+    }
+    // Bit i: the parity of block i.
+    static u64 parities(V v) {
+        const u64 words = odd(_mm512_popcnt_epi64(v));
+        return every_other(words ^ words >> 1);
+    }
+    static u64 every_other(u64 words) {
+        words &= 0x55;
         words = (words | words >> 1) & 0x33;
         return (words | words >> 2) & 0x0f;
+    }
+    // Of a group's words. Bit i: whether a[i] is greater.
+    static u64 beyond(const u64* a, u64 b) {
+        u64 bits = 0;
+        for (int i = 0; i < blocks * group; i += 8) bits |= u64(_mm512_cmpgt_epu64_mask(load(a + i), both(b))) << i;
+        return bits;
+    }
+    static u64 beyond(const u64* a, const u64* b) {
+        u64 bits = 0;
+        for (int i = 0; i < blocks * group; i += 8) bits |= u64(_mm512_cmpgt_epu64_mask(load(a + i), load(b + i))) << i;
+        return bits;
+    }
+    static void put_bits(u64 bits, u8* out) {  // a byte each
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm256_maskz_set1_epi8(__mmask32(bits), 1));
     }
     static void store_low(u64* out, V v) {
         const V low = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 0, 2, 4, 6), v);
@@ -98,8 +120,6 @@ struct Isa : KeySchedule {
 #pragma GCC unroll 16
         for (int g = 0; g < N; ++g) x[g] = _mm512_aesenclast_epi128(x[g], last[g]);
     }
-
-    static u64 parity(u64 x) { return u64(_mm_popcnt_u64(x)) & 1; }
 
     static V add(V a, V b) { return _mm512_add_epi64(a, b); }  // words
     static V subtract(V a, V b) { return _mm512_sub_epi64(a, b); }

@@ -54,6 +54,20 @@ struct Isa {
         return (common | (u64(0) - common)) >> 63;
     }
     static V below(V p) { return p.lo < 64 ? V{low_bits(int(p.lo)), 0} : V{~u64(0), low_bits(int(p.lo) - 64)}; }
+    // Of a group's words. Bit i: whether a[i] is greater.
+    static u64 beyond(const u64* a, u64 b) {
+        u64 bits = 0;
+        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b) << i;
+        return bits;
+    }
+    static u64 beyond(const u64* a, const u64* b) {
+        u64 bits = 0;
+        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b[i]) << i;
+        return bits;
+    }
+    static void put_bits(u64 bits, u8* out) {  // a byte each
+        for (int i = 0; i < group; ++i) out[i] = u8(bits >> i & 1);
+    }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 
@@ -98,7 +112,8 @@ struct Isa {
     }
 
     // No popcount here: without the instruction it may be a table lookup, and these bits are secret.
-    static u64 parity(u64 x) {
+    static u64 parities(V v) {
+        u64 x = v.lo ^ v.hi;
         for (int shift = 32; shift; shift >>= 1) x ^= x >> shift;
         return x & 1;
     }

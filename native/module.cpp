@@ -27,7 +27,8 @@ std::vector<const Target*> usable_targets() {
     const bool wide = aes && __builtin_cpu_supports("vaes") && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") && __builtin_cpu_supports("avx512vnni") &&
-                      __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+                      __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+                      __builtin_cpu_supports("avx512vpopcntdq");
 #if defined(ROUNDELAY_AMX)
     if (const Target* tiles = wide ? amx_target() : nullptr) found.push_back(tiles);
 #endif

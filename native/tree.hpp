@@ -30,34 +30,20 @@ private:
     }
 };
 
-// h = H(s) xor t(s) CW xor also(g, s[g]), with a control bit for each word of CW, for all vectors of a group, `Isa::chains` at once: while
-// one half is in its rounds, what comes after and before the rounds of the other is done.
-template <class Also>
-void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h, Also also) {
-    for (int at = 0; at < G; at += C) {
-        V x[C], last[C];
-        for (int g = 0; g < C; ++g) {
-            const V seed = s[at + g];
-            x[g] = Isa::sigma(seed);
-            last[g] = also(at + g, seed, Isa::xor_if(x[g], Isa::odd(seed), cw[at + g]));
-        }
-        Isa::permute(keys, x, last);
-        for (int g = 0; g < C; ++g) h[at + g] = x[g];
+// h = H(s) xor t(s) CW, with a control bit for each word of CW, for half a group: while its calls are in their rounds, what comes before
+// and after the rounds of the other half is done.
+inline void step(const Isa::Keys& keys, const V* s, const u64* cw, V* h) {
+    V x[C], last[C];
+    for (int g = 0; g < C; ++g) {
+        x[g] = Isa::sigma(s[g]);
+        last[g] = Isa::xor_if(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g));
     }
+    Isa::permute(keys, x, last);
+    for (int g = 0; g < C; ++g) h[g] = x[g];
 }
 
-inline void stepped(const Isa::Keys& keys, const V* s, const V* cw, V* h) {
-    stepped(keys, s, cw, h, [](int, V, V last) { return last; });
-}
-
-// h = H(s)
-inline void hash(const Isa::Keys& keys, const V* s, V* h) {
-    for (int at = 0; at < G; at += C) {
-        V x[C], sigma[C];
-        for (int g = 0; g < C; ++g) x[g] = sigma[g] = Isa::sigma(s[at + g]);
-        Isa::permute(keys, x, sigma);
-        for (int g = 0; g < C; ++g) h[at + g] = x[g];
-    }
+inline void step_group(const Isa::Keys& keys, const V* s, const u64* cw, V* h) {
+    for (int at = 0; at < G; at += C) step(keys, s + at, cw + 2 * B * at, h + at);
 }
 
 inline void load_group(const void* from, V (&v)[G]) {
@@ -120,10 +106,8 @@ struct Trunk {
         for (int h = 0; h < c.halves; ++h) c.prefetch(c.leaf[h]);
         load_roots(c.root, party, root);
         if (c.cw.count == 0) return;
-        V cw[G];
         c.prefetch(c.level(0));
-        load_group(c.level(0), cw);
-        stepped(keys.node, root, cw, left);
+        step_group(keys.node, root, c.level(0), left);
     }
 };
 
@@ -145,50 +129,59 @@ struct Place {
     V before[G];  // whose parity is that of all bits before it
 };
 
-// The block of a walk that ended in the leaves s; `ordered` as there. What lies before it in its leaf joins `before`.
+// One level of half a walk: s becomes the child on its path, and `before`, where it is wanted (`ordered`), takes in what the path turns from.
 template <bool ordered>
-void leaf_place(const Isa::Keys& keys, const Columns& c, const V (&s)[G], const V (&path)[G], const V (&before)[G], Place& place) {
-    V cw[2][G], second[G];
-    load_group(c.leaf[0], cw[0]);
-    if constexpr (ordered)
-        for (int g = 0; g < G; ++g) place.before[g] = Isa::both_of(before[g], Isa::spread_low(1));
-    if (c.halves == 1) return stepped(keys, s, cw[0], place.block);
-    load_group(c.leaf[1], cw[1]);
-    for (int g = 0; g < G; ++g) second[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
-    if constexpr (ordered) {
-        V first[G];
-        stepped(keys, s, cw[0], first);
-        for (int g = 0; g < G; ++g) place.before[g] = Isa::xor_both(place.before[g], second[g], first[g]);
+void walk_level(const Isa::Keys& keys, const u64* cw, const V* path, V bit, V* s, V* before) {
+    V x[C], last[C];
+    Mask right[C];
+    for (int g = 0; g < C; ++g) {
+        right[g] = Isa::has(path[g], bit);
+        x[g] = Isa::sigma(s[g]);
+        last[g] = Isa::xor_if(Isa::xor_if(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g)), right[g], s[g]);
     }
-    for (int g = 0; g < G; ++g) cw[0][g] = Isa::choose(second[g], cw[1][g], cw[0][g]);
-    for (int at = 0; at < G; at += C) leaf_block(keys, s + at, second + at, cw[0] + at, place.block + at);
+    Isa::permute(keys, x, last);
+    for (int g = 0; g < C; ++g) {
+        if constexpr (ordered) before[g] = Isa::xor_if(before[g], right[g], Isa::exclusive_or(s[g], x[g]));
+        s[g] = x[g];
+    }
+}
+
+// The blocks of half a walk that ended in the leaves s, which have two each; of the second one's, the first joins what lies before.
+template <bool ordered>
+void walk_leaf(const Isa::Keys& keys, const u64* low, const u64* high, const V* path, const V* s, V* block, V* before) {
+    V second[C], cw[C], first[C];
+    for (int g = 0; g < C; ++g) second[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
+    if constexpr (ordered) {
+        step(keys, s, low, first);
+        for (int g = 0; g < C; ++g) before[g] = Isa::xor_both(before[g], second[g], first[g]);
+    }
+    for (int g = 0; g < C; ++g) cw[g] = Isa::choose(second[g], Isa::load(high + 2 * B * g), Isa::load(low + 2 * B * g));
+    leaf_block(keys, s, second, cw, block);
 }
 
 // One walk per instance, to block `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
 template <bool ordered>
 void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* index, Place& place) {
-    V s[G], h[G], cw[G], path[G], before[G];
+    const int levels = c.cw.count, depth = c.depth();
+    V s[G], path[G];
     load_path(index, path);
     for (int g = 0; g < G; ++g) {
-        before[g] = Isa::zero();
         s[g] = trunk.root[g];
+        place.before[g] = Isa::zero();
+        if (levels == 0) continue;
+        const Mask right = Isa::has(path[g], path_bit(0, depth));
+        s[g] = Isa::xor_if(trunk.left[g], right, trunk.root[g]);
+        place.before[g] = Isa::xor_if(place.before[g], right, trunk.left[g]);
     }
-    for (int i = 0; i < c.cw.count; ++i) {
-        const V bit = path_bit(i, c.depth());
-        const auto turn = [&](int g, V seed, V left) { return Isa::xor_if(left, Isa::has(path[g], bit), seed); };
-        if (i == 0)
-            for (int g = 0; g < G; ++g) h[g] = turn(g, s[g], trunk.left[g]);
-        else {
-            c.prefetch(c.level(i));
-            load_group(c.level(i), cw);
-            stepped(keys.node, s, cw, h, turn);
-        }
-        for (int g = 0; g < G; ++g) {
-            if constexpr (ordered) before[g] = Isa::xor_if(before[g], Isa::has(path[g], bit), Isa::exclusive_or(s[g], h[g]));
-            s[g] = h[g];
-        }
+    for (int i = 1; i < levels; ++i) {
+        c.prefetch(c.level(i));
+        const V bit = path_bit(i, depth);
+        for (int at = 0; at < G; at += C) walk_level<ordered>(keys.node, c.level(i) + 2 * B * at, path + at, bit, s + at, place.before + at);
     }
-    leaf_place<ordered>(keys.leaf, c, s, path, before, place);
+    for (V& before : place.before) before = Isa::both_of(before, Isa::spread_low(1));
+    if (c.halves == 1) return step_group(keys.leaf, s, c.leaf[0], place.block);
+    for (int at = 0; at < G; at += C)
+        walk_leaf<ordered>(keys.leaf, c.leaf[0] + 2 * B * at, c.leaf[1] + 2 * B * at, path + at, s + at, place.block + at, place.before + at);
 }
 
 // Nodes at `depth` that can lie above `count` consecutive ones of 2^levels, wherever those begin.

@@ -21,7 +21,7 @@ FLAGS = {
     "portable": [],
     "aesni": ["-maes", "-mavx2", "-mbmi2", "-mpopcnt"],
     "avx512": ["-maes", "-mavx2", "-mbmi2", "-mpopcnt", "-mvaes", "-mprefer-vector-width=512"]
-    + [f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "ifma", "vnni", "vbmi", "vbmi2")],
+    + [f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "ifma", "vnni", "vbmi", "vbmi2", "vpopcntdq")],
 }
 
 

@@ -136,7 +136,7 @@ def possible(shapes: Sequence[Network]) -> list[Network]:
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1))
 @click.option("--transport", default="tcp", show_default=True)
-@click.option("--variants", default="bands=3,frame=262144", show_default=True, help="Of the plan.")
+@click.option("--variants", default="bands=4,frame=262144", show_default=True, help="Of the plan.")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the table there.")
 @text_errors

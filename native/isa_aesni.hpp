@@ -2,11 +2,12 @@
 #pragma once
 
 #include "aes_schedule.hpp"
+#include "word_by_word.hpp"
 
 namespace roundelay {
 namespace {
 
-struct Isa : KeySchedule {
+struct Isa : KeySchedule, WordByWord<8> {
     using V = __m128i;
     using Mask = __m128i;
     static constexpr int blocks = 1, group = 8, chains = 8;
@@ -48,20 +49,6 @@ struct Isa : KeySchedule {
     }
     // Whether a and b have a bit in common.
     static u64 meet(V a, V b) { return u64(_mm_testz_si128(a, b) == 0); }
-    // Of a group's words. Bit i: whether a[i] is greater.
-    static u64 beyond(const u64* a, u64 b) {
-        u64 bits = 0;
-        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b) << i;
-        return bits;
-    }
-    static u64 beyond(const u64* a, const u64* b) {
-        u64 bits = 0;
-        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b[i]) << i;
-        return bits;
-    }
-    static void put_bits(u64 bits, u8* out) {  // a byte each
-        for (int i = 0; i < group; ++i) out[i] = u8(bits >> i & 1);
-    }
     static void store_low(u64* out, V v) { *out = u64(_mm_cvtsi128_si64(v)); }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 

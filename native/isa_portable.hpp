@@ -2,11 +2,12 @@
 #pragma once
 
 #include "aes_bitsliced.hpp"
+#include "word_by_word.hpp"
 
 namespace roundelay {
 namespace {
 
-struct Isa {
+struct Isa : WordByWord<16> {
     struct V {
         u64 lo, hi;
     };
@@ -54,20 +55,6 @@ struct Isa {
         return (common | (u64(0) - common)) >> 63;
     }
     static V below(V p) { return p.lo < 64 ? V{low_bits(int(p.lo)), 0} : V{~u64(0), low_bits(int(p.lo) - 64)}; }
-    // Of a group's words. Bit i: whether a[i] is greater.
-    static u64 beyond(const u64* a, u64 b) {
-        u64 bits = 0;
-        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b) << i;
-        return bits;
-    }
-    static u64 beyond(const u64* a, const u64* b) {
-        u64 bits = 0;
-        for (int i = 0; i < group; ++i) bits |= u64(a[i] > b[i]) << i;
-        return bits;
-    }
-    static void put_bits(u64 bits, u8* out) {  // a byte each
-        for (int i = 0; i < group; ++i) out[i] = u8(bits >> i & 1);
-    }
     static void store_low(u64* out, V v) { *out = v.lo; }
     static void scatter(u8* out, std::ptrdiff_t, V v) { store(out, v); }
 

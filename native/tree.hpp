@@ -263,7 +263,7 @@ void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u6
     };
     if (levels < 2) {
         first_nodes(trunk, levels, nodes);
-        return turn(levels ? path_bit(0, depth) : Isa::both(~u64(0)), nodes.now.data());
+        return turn(levels ? path_bit(0, depth) : Isa::both(~u64(0)), nodes.now.data());  // the path of a root is zero: no turn
     }
     turn(path_bit(0, depth), trunk.left);
     descend(1, [&](u64 i, std::size_t g, Mask right) {

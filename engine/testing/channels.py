@@ -191,6 +191,7 @@ class ChannelConformance:
 
     @on_pair(window=256 * KIB)
     async def test_a_cancelled_send_sends_nothing(self, a: Channel, b: Channel) -> None:
+        await self.fill(a)
         while not await cancelled_after(a.send(pattern(64 * KIB)), yields=3):
             await self.fill(a)
         count = a.sent.messages

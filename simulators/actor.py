@@ -10,6 +10,7 @@ from engine.scheduler.frames import FrameSpec, frames, leaving
 from engine.scheduler.plan import Opening, PlannedCall
 from engine.scheduler.steps import before
 from engine.scheduler.timeline import Event, Timeline
+from engine.scheduler.walk import walk
 from simulators.events import Answer, Events, Process, Processors, Signal
 from simulators.path import Span, latest
 from simulators.pricing import Priced, Pricing
@@ -130,12 +131,12 @@ class Actor:
     def _evaluate(self) -> Process:
         specs: deque[FrameSpec] = deque(frames(self._plan, self.party, False))
         ready: dict[Place, Span] = {}
-        for call in self._plan.calls:
-            for priced in self._pricing.steps(call.segment, self.party):
-                span = yield from self._step(call, priced)
-                if priced.step.opening >= 0:
-                    ready[call.index, priced.step.opening] = span
-                    self._frames(specs, ready, barrier=not self.overlap)
+        for due in walk(self._plan, self.party, self.overlap):
+            priced = self._pricing.steps(due.call.segment, self.party)[due.number]
+            span = yield from self._step(due.call, priced)
+            if due.step.opening >= 0:
+                ready[due.call.index, due.step.opening] = span
+                self._frames(specs, ready, barrier=not self.overlap)
 
     def _step(self, call: PlannedCall, priced: Priced) -> Answer[Span]:
         s, step, cause = call.segment, priced.step, self._done.get("evaluate")

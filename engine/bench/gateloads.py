@@ -6,11 +6,12 @@ spread like activations of a trained model; widths are those that calibrated enc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.bench.workload import Array, Workload
 from engine.errors import InputError
@@ -23,49 +24,48 @@ from engine.gates.relu import relu
 from engine.gates.softmax import SoftmaxRange, softmax
 from engine.graph import Graph, WireType
 from engine.models.activations import activation
-from engine.models.layers import norm_range
+from engine.models.layers import norm_range, row_bands
 from engine.parameters import Small, small_integers
 from engine.scheduler.plan import Call, Program, segment
 from engine.variants import DEFAULT, Variants
-from engine.wires import Bit, Masked, concat, magnitude
+from engine.wires import Bit, Masked, magnitude
 
 __all__ = ["compare_load", "gelu_load", "layer_norm_load", "matmul_load", "relu_load", "softmax_load"]
 
 Gate = Callable[[Masked], Masked | Bit]
+Number = TypeVar("Number", np.int64, np.float64)
 WIDE = 44
 """Ring of an activation on its way into a linear layer: a residual of 2^6 at scale 24, D = 768."""
 
 
 def gate_program(kind: WireType, gate: Gate, variants: Variants = DEFAULT) -> Program:
-    """Calls input, gate and reveal. The gate works on as many bands of rows as the variants say. Raises InputError for
+    """Calls input, gate and reveal, on as many bands of rows as the variants say, a wire each. Raises InputError for
     any other variant than bands and frames: they are those of models."""
     if variants != Variants(frame=variants.frame, bands=variants.bands):
         raise InputError(f"a gate alone has bands=N and frame=N as its variants, not {variants}")
-    first = Graph("input")
-    first.outputs = (first.add("input", (), kind, owner=0, name="x"),)
-    middle = Graph("gate")
-    y = in_bands(Masked(middle, middle.add("wire", (), kind)), gate, variants.bands)
-    middle.outputs = (y.index,)
-    graphs = (first, middle, _reveal(y))
-    calls = (Call(0, "input"), Call(1, "gate", "", ((0, 0),)), Call(2, "reveal", "", ((1, 0),)))
-    return Program(tuple(segment(g) for g in graphs), calls, variants)
+    bands = row_bands(kind.shape[0], variants.bands, 1)
+    kinds = [replace(kind, shape=(b - a, *kind.shape[1:])) for a, b in bands]
+    first, middle = Graph("input"), Graph("gate")
+    names = _names("x", len(bands))
+    first.outputs = tuple(first.add("input", (), k, owner=0, name=n) for k, n in zip(kinds, names, strict=True))
+    out = [gate(Masked(middle, middle.add("wire", (), k))) for k in kinds]
+    middle.outputs = tuple(y.index for y in out)
+    wires = [tuple((call, k) for k in range(len(bands))) for call in (0, 1)]
+    calls = (Call(0, "input"), Call(1, "gate", "", wires[0]), Call(2, "reveal", "", wires[1]))
+    return Program(tuple(segment(g) for g in (first, middle, _reveal(out))), calls, variants)
 
 
-def in_bands(x: Masked, gate: Gate, bands: int) -> Masked | Bit:
-    """The gate on each band of rows by itself, so that one is evaluated while another's openings are under way."""
-    bands = min(bands, x.shape[0])
-    if bands == 1:
-        return gate(x)
-    cuts = [x.shape[0] * i // bands for i in range(bands + 1)]
-    parts: list[Any] = [gate(x.slice(0, a, b)) for a, b in pairwise(cuts)]
-    return concat(parts)  # type: ignore[no-any-return]
+def _names(name: str, bands: int) -> list[str]:
+    """Of the bands of an input or an output."""
+    return [name] if bands == 1 else [f"{name} {i}" for i in range(bands)]
 
 
-def _reveal(y: Masked | Bit) -> Graph:
+def _reveal(bands: Sequence[Masked | Bit]) -> Graph:
     g = Graph("reveal")
-    wire = g.add("wire", (), y.type)
-    share = polynomial(Bit(g, wire), 2) if isinstance(y, Bit) else Masked(g, wire).as_share()
-    share.reveal(0, "y")
+    for y, name in zip(bands, _names("y", len(bands)), strict=True):
+        wire = g.add("wire", (), y.type)
+        share = polynomial(Bit(g, wire), 2) if isinstance(y, Bit) else Masked(g, wire).as_share()
+        share.reveal(0, name)
     return g
 
 
@@ -76,9 +76,15 @@ def gate_load(
     """A workload on real inputs x, which are rounded to the wire's scale first; the reference sees them rounded."""
     integers = np.rint(np.asarray(x) * 2.0**kind.scale).astype(np.int64)
     y = np.asarray(reference(integers / 2.0**kind.scale), np.float64)
-    return Workload(
-        name, what, gate_program(kind, gate, variants), ("gate",), {"x": integers}, dict(weights or {}), {"y": y}
-    )
+    program = gate_program(kind, gate, variants)
+    return Workload(name, what, program, ("gate",), _parts("x", integers, variants), dict(weights or {}),
+                    _parts("y", y, variants))  # fmt: skip
+
+
+def _parts(name: str, rows: NDArray[Number], variants: Variants) -> dict[str, NDArray[Number]]:
+    """An input or an output in bands."""
+    bands = row_bands(len(rows), variants.bands, 1)
+    return {n: rows[a:b] for n, (a, b) in zip(_names(name, len(bands)), bands, strict=True)}
 
 
 def _rng(size: int) -> np.random.Generator:
@@ -91,7 +97,8 @@ def compare_load(name: str, n: int, variants: Variants = DEFAULT) -> Workload:
     kind = WireType("masked", (n,), 64, 0, (1 << 62) - 1)
     program = gate_program(kind, lambda v: at_least(v, 0).open(), variants)
     what = f"{n:,} comparisons of 64-bit values, to an opened bit"
-    return Workload(name, what, program, ("gate",), {"x": x}, {}, {"y": (x >= 0).astype(np.float64)})
+    y = (x >= 0).astype(np.float64)
+    return Workload(name, what, program, ("gate",), _parts("x", x, variants), {}, _parts("y", y, variants))
 
 
 def relu_load(name: str, n: int, variants: Variants = DEFAULT) -> Workload:

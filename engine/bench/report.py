@@ -39,10 +39,10 @@ class Run:
         return [p[name] for p in self.parties]
 
     def seconds(self, calls: Sequence[str], counted: Sequence[str]) -> dict[str, float]:
-        """Of the slower party. `counted`: from when the first party knows the input of the counted calls, waiting for
-        their tape included, until the last one is through with them."""
+        """Of the slower party. `counted`: from when the first party knows the input of the counted calls, or of their
+        first band, waiting for their tape included, until the last one is through with them."""
         before = calls[calls.index(counted[0]) - 1]
-        start = min(p["calls"][before][1] for p in self.parties)
+        start = min(min(p["calls"][before][1], p["calls"][counted[0]][0]) for p in self.parties)
         stop = max(p["calls"][name][1] for p in self.parties for name in counted)
         alone = {name: max(self.pair(name)) for name in ("open", "prepare", "online")}
         return {"deal": self.dealt["deal"], **alone, "counted": stop - start}

@@ -60,10 +60,11 @@ def texts(lengths: Sequence[int], x: Any) -> list[Any]:
     return [x.slice(0, end - length, end) for end, length in zip(ends, lengths, strict=True)]
 
 
-def row_bands(tokens: int, most: int) -> tuple[tuple[int, int], ...]:
-    """Rows in up to `most` bands of like size: while a party waits for one band's openings it evaluates another."""
-    count = max(1, min(tokens // BAND_ROWS, most))
-    cuts = [tokens * j // count for j in range(count + 1)]
+def row_bands(rows: int, most: int, least: int = BAND_ROWS) -> tuple[tuple[int, int], ...]:
+    """Rows in up to `most` bands of like size, of `least` rows or more: while a party waits for one band's openings it
+    evaluates another."""
+    count = max(1, min(rows // least, most))
+    cuts = [rows * j // count for j in range(count + 1)]
     return tuple(pairwise(cuts))
 
 

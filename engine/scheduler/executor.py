@@ -15,6 +15,7 @@ all of the round is in.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ from engine.scheduler.plan import Opening, Plan, PlannedCall, Segment
 from engine.scheduler.shelf import Cursor, Shelf
 from engine.scheduler.steps import Step, before, static_nodes, steps, working_bytes
 from engine.scheduler.timeline import Timeline
+from engine.scheduler.walk import Wire, walk
 from engine.tape import TapeHeader
 
 __all__ = ["Executor", "Run", "Tape"]
@@ -58,11 +60,6 @@ class Tape(Protocol):
     header: TapeHeader
 
     def read(self, count: int) -> Bytes: ...
-
-
-@lru_cache(maxsize=64)
-def _steps(segment: Segment, party: int) -> tuple[Step, ...]:
-    return steps(segment, party)
 
 
 @lru_cache(maxsize=64)
@@ -175,7 +172,7 @@ class Executor:
                 await outbox.room()
 
     def _warm(self, segment: Segment) -> None:
-        for step in _steps(segment, self.party):
+        for step in steps(segment, self.party):
             brief(segment, step)
         warm(segment)
 
@@ -217,17 +214,24 @@ class Executor:
         return run.outputs
 
     def _steps(self, run: Run) -> Iterator[tuple[PartyCall, Step]]:
-        """The steps of all calls, each call with what earlier ones left."""
-        wires: list[list[Any]] = []
-        for call in self.plan.calls:
-            state, segment = self._state(call), call.segment
-            for wire, (source, position) in zip(segment.graph.inputs(), call.call.inputs, strict=True):
-                state.values[wire.index] = wires[source][position]
-            for step in _steps(segment, self.party):
-                yield state, step
-            wires.append([state.values[i] for i in segment.graph.outputs])
+        """The steps of all calls, with the values of the wires between them."""
+        states: dict[int, PartyCall] = {}
+        known: dict[Wire, Any] = {}
+        readers = Counter(wire for call in self.plan.calls for wire in call.call.inputs)
+        for due in walk(self.plan, self.party, self.overlap):
+            call, step = due.call, due.step
+            if call.index not in states:
+                states[call.index] = self._state(call)
+            state = states.pop(call.index) if due.last else states[call.index]
+            for index, wire in due.takes:
+                readers[wire] -= 1
+                state.values[index] = known[wire] if readers[wire] else known.pop(wire)
+            yield state, step
+            if due.gives is not None:
+                known[due.gives] = state.values[call.segment.graph.outputs[step.wire]]
             run.outputs.update(state.outputs)
-            run.calls += 1
+            run.calls = max(run.calls, call.index)
+        run.calls = len(self.plan.calls)
 
     async def _go_on(self, run: Run) -> None:
         """Evaluate the step that is due: a brief one here, and what it sends leaves before the next; else on the

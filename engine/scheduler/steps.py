@@ -1,4 +1,5 @@
-"""A party's work in one segment, cut into steps: what to wait for, what to evaluate, and the opening that it ends in.
+"""A party's work in one segment, cut into steps: what to wait for, what to evaluate, and what it ends in: an opening,
+an output to this party, or a wire out of the segment.
 
 A step starts when its own openings are in, never "when the round is over". Nodes that only serve a message which was
 sent in the prepare phase are left out: online, a party does no work for weights that the other one owns.
@@ -7,7 +8,8 @@ sent in the prepare phase are left out: online, a party does no work for weights
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from engine.fuse import Chain, chains
 from engine.graph import Graph, Node
@@ -19,40 +21,79 @@ __all__ = ["Step", "before", "static_nodes", "steps", "working_bytes"]
 @dataclass(frozen=True, slots=True)
 class Step:
     """waits: openings to complete first; nodes: to evaluate in order, some of them as chains; forget: values last used
-    here; opening: what it ends in, -1 in the last step, which completes `outputs`, what is revealed to this party."""
+    here; opening: what it ends in, or -1; outputs: what is revealed to this party and complete after it; wires: the
+    segment's inputs that are first used here; wire: which of the segment's outputs is known after it, or -1."""
 
     waits: tuple[int, ...]
     nodes: tuple[int, ...]
     forget: tuple[int, ...]
-    opening: int
+    opening: int = -1
     outputs: tuple[int, ...] = ()
+    wires: tuple[int, ...] = ()
+    wire: int = -1
     chains: tuple[tuple[int, Chain], ...] = field(default=(), compare=False)
 
 
+@lru_cache(maxsize=128)
 def steps(s: Segment, party: int) -> tuple[Step, ...]:
-    """The online steps of a party, in plan order."""
-    needed, graph = _needed(s, party), s.graph
-    # A receiver adds its own share when the other's arrives, whoever else the share is revealed to before.
-    kept = {i for n in graph if n.op == "reveal" and n["to"] == party for i in n.inputs}
-    out: list[Step] = []
-    opened: set[int] = set()
-    batch: list[int] = []
-    dying: list[int] = []
-    for position, index in enumerate(s.schedule.order):
-        node = graph[index]
-        if node.op == "reveal":
-            batch += [index] if index in needed else []
-        elif not node.opening and index in needed:
-            batch.append(index)
-        dying += [i for i in node.inputs if s.last_use.get(i) == position and i not in kept]
-        if node.opening and party in s.opening_of[index].senders:
-            out.append(_step(graph, batch, dying, index, opened))
-            batch, dying = [], []
-    ends = [i for i in graph.outputs if graph[i].opening]
-    last = _step(graph, batch, [], -1, opened)
-    waits = tuple(dict.fromkeys([*last.waits, *(i for i in ends if i not in opened)]))
-    outputs = tuple(n.index for n in graph if n.op == "reveal" and n["to"] == party)
-    return (*out, replace(last, waits=waits, outputs=outputs))
+    """The online steps of a party: its openings in plan order, then its outputs, then wires out of the segment, each as
+    a step of its own, since one may be known long before the others."""
+    return tuple(_Cutter(s, party).steps())
+
+
+class _Cutter:
+    """`batch`: nodes to evaluate since the last step, `dying`: their inputs that nobody uses later."""
+
+    def __init__(self, s: Segment, party: int) -> None:
+        self._s, self._party, self._needed = s, party, _needed(s, party)
+        self._revealed = [n.index for n in s.graph if n.op == "reveal" and n["to"] == party]
+        # A receiver adds its own share when the other's arrives, whoever else the share is revealed to before.
+        self._kept = {i for index in self._revealed for i in s.graph[index].inputs}
+        self._batch: list[int] = []
+        self._dying: list[int] = []
+        self._opened: set[int] = set()
+        self._wires: set[int] = set()
+
+    def steps(self) -> Iterable[Step]:
+        s = self._s
+        for position, index in enumerate(s.schedule.order):
+            self._add(position, s.graph[index])
+            if s.graph[index].opening and self._party in s.opening_of[index].senders:
+                yield self._cut(len(self._batch), index, opening=index)
+        for index in self._revealed:
+            yield self._cut(self._until(index), -1, outputs=(index,))
+        for k, index in enumerate(s.graph.outputs, 1):
+            yield self._cut(len(self._batch) if k == len(s.graph.outputs) else self._until(index), index, wire=k - 1)
+        if self._batch:
+            yield self._cut(len(self._batch), -1)
+
+    def _add(self, position: int, node: Node) -> None:
+        evaluated = node.op == "reveal" or not node.opening
+        self._batch += [node.index] if evaluated and node.index in self._needed else []
+        self._dying += [i for i in node.inputs if self._s.last_use.get(i) == position and i not in self._kept]
+
+    def _until(self, index: int) -> int:
+        """Nodes of the batch up to this one."""
+        return self._batch.index(index) + 1 if index in self._batch else 0
+
+    def _cut(self, count: int, end: int, opening: int = -1, outputs: tuple[int, ...] = (), wire: int = -1) -> Step:
+        """A step of the next `count` nodes, which ends in node `end`."""
+        graph, batch = self._s.graph, self._batch[:count]
+        del self._batch[:count]
+        used = [i for n in batch for i in graph[n].inputs]
+        used += [*graph[end].inputs] if opening >= 0 else [end] if end >= 0 else []
+        waits = _new((i for i in used if graph[i].op in ("input", "open")), self._opened)
+        wires = _new((i for i in used if graph[i].op == "wire"), self._wires)
+        dying, self._dying = ([], self._dying) if self._batch else (self._dying, [])
+        nodes, fused = chains(graph, batch)
+        return Step(waits, nodes, tuple(dying), opening, outputs, wires, wire, fused)
+
+
+def _new(found: Iterable[int], known: set[int]) -> tuple[int, ...]:
+    """Those not known before; they are from now on."""
+    new = tuple(dict.fromkeys(i for i in found if i not in known))
+    known.update(new)
+    return new
 
 
 def before(s: Segment, step: Step) -> tuple[Opening, ...]:
@@ -79,15 +120,6 @@ def _value_bytes(node: Node) -> int:
     if node.type.kind in ("key", "weight"):
         return 0
     return node.type.size * (1 if node.type.kind == "bit" else 8)
-
-
-def _step(graph: Graph, batch: list[int], dying: list[int], opening: int, opened: set[int]) -> Step:
-    used = [i for n in batch for i in graph[n].inputs]
-    used += list(graph[opening].inputs) if opening >= 0 else []
-    waits = tuple(dict.fromkeys(i for i in used if graph[i].op in ("input", "open") and i not in opened))
-    opened.update(waits)
-    nodes, fused = chains(graph, batch)
-    return Step(waits, nodes, tuple(dying), opening, chains=fused)
 
 
 def _needed(s: Segment, party: int) -> set[int]:

@@ -11,6 +11,7 @@ import pytest
 from engine import fuse
 from engine.cost import plan_cost
 from engine.scheduler import executor as module
+from engine.scheduler.steps import steps
 from engine.transport.channel import Channel, ChannelOptions
 from engine.transport.linkmodel import Link
 from engine.transport.memory import memory_pair
@@ -119,10 +120,10 @@ async def test_the_timeline_has_names_and_sizes_of_every_lane(parties: Parties) 
 
 
 async def test_chains_of_any_size_change_no_bit(parties: Parties, monkeypatch: pytest.MonkeyPatch) -> None:
-    module._steps.cache_clear()
+    steps.cache_clear()
     monkeypatch.setattr(fuse, "LEAST", 1)
     try:
-        assert any(s.chains for call in parties.plan.calls for p in (0, 1) for s in module._steps(call.segment, p))
+        assert any(s.chains for call in parties.plan.calls for p in (0, 1) for s in steps(call.segment, p))
         check(parties, await parties.run(memory_pair()))
     finally:
-        module._steps.cache_clear()
+        steps.cache_clear()

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["keep_memory", "touch"]
+__all__ = ["keep_memory", "reserve", "touch"]
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # malloc.h of the GNU C library
 MADV_HUGEPAGE = 14
@@ -18,7 +20,7 @@ HUGE_PAGE = 1 << 21
 MAPPED_BYTES = 4 << 20
 """Arrays from this size on are mapped alone, by NumPy on huge pages."""
 TOUCHED_BYTES = 1 << 29
-"""The most that `touch` makes ready."""
+"""The most that `reserve` gives."""
 _kept = False
 
 
@@ -41,13 +43,17 @@ def keep_memory() -> None:
         _grow_on_huge_pages(libc)
 
 
-def touch(size: int) -> None:
-    """Have the system back `size` bytes of the heap now, rather than at the first use of each page: on a small run
-    these page faults take longer than the arithmetic. Does nothing where freed memory is not kept."""
-    if _kept:
-        blocks = [np.empty(HUGE_PAGE, np.uint8) for _ in range(min(size, TOUCHED_BYTES) // HUGE_PAGE)]
-        for block in blocks:
-            block[::4096] = 0
+def reserve(size: int) -> list[NDArray[np.uint8]]:
+    """`size` bytes of the heap, in pieces, for later: they go back to it, all in one place, when the list is dropped.
+    Nothing where freed memory is not kept."""
+    return [np.empty(HUGE_PAGE, np.uint8) for _ in range(min(size, TOUCHED_BYTES) // HUGE_PAGE if _kept else 0)]
+
+
+def touch(blocks: Iterable[NDArray[np.uint8]]) -> None:
+    """Have the system back this memory now, rather than at the first use of each page: on a small run these page faults
+    take longer than the arithmetic."""
+    for block in blocks:
+        block[::4096] = 0
 
 
 def _grow_on_huge_pages(libc: ctypes.CDLL) -> None:

@@ -29,7 +29,7 @@ from engine.errors import LocalError
 from engine.fss.prg import SeedStream
 from engine.graph import Node
 from engine.kernels.interface import Kernels
-from engine.memory import touch
+from engine.memory import reserve, touch
 from engine.parameters import Parameters
 from engine.party import PartyCall, warm
 from engine.scheduler.brief import brief
@@ -119,14 +119,15 @@ class Executor:
 
     async def prepare(self) -> None:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
-        outbox = self._outbox("prepare")
+        outbox, memory = self._outbox("prepare"), self._reserved()
         try:
             with self.timeline.phase("prepare"):
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._prepare_messages(outbox))
+                    group.create_task(self._prepare_messages(outbox, memory))
                     group.create_task(self._fill())
                     group.create_task(self._send("prepare", outbox))
                     group.create_task(self._receive("prepare"))
+                memory.clear()
                 await self.link.control({"phase": "online"})
                 await self.link.message("word that the other side is prepared")
         except BaseException:
@@ -158,11 +159,16 @@ class Executor:
         self._disk.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------------ prepare
-    async def _prepare_messages(self, outbox: Outbox) -> None:
+    def _reserved(self) -> list[Bytes]:
+        """Memory for the online phase, which nothing takes in the meantime."""
+        segments = dict.fromkeys(call.segment for call in self.plan.calls)
+        return reserve(WORKING * max((working_bytes(s, self.party) for s in segments), default=0))
+
+    async def _prepare_messages(self, outbox: Outbox, memory: list[Bytes]) -> None:
         segments = tuple(dict.fromkeys(call.segment for call in self.plan.calls))
         for segment in segments:
             await self._on(self._pool, self._warm, segment)
-        await self._on(self._pool, self._touch, segments)
+        await self._on(self._pool, touch, memory)
         for call in self.plan.calls:
             state = self._state(call)
             for opening, nodes in _static(call.segment, self.party):
@@ -175,9 +181,6 @@ class Executor:
         for step in steps(segment, self.party):
             brief(segment, step)
         warm(segment)
-
-    def _touch(self, segments: tuple[Segment, ...]) -> None:
-        touch(WORKING * max((working_bytes(s, self.party) for s in segments), default=0))
 
     async def _fill(self) -> None:
         while self._shelf.fits(self.ahead):

@@ -27,6 +27,7 @@ from engine.models.layers import (
     F,
     Step,
     W,
+    band_wires,
     chain,
     linear,
     linear_before,
@@ -123,6 +124,15 @@ class _Model:
             ring = max(ring, y_ring(self.ranges.blocks[i].v, high, scale, W))
         return WireType("masked", (self.tokens, self.shape.hidden), ring, scale, magnitude(y + scale))
 
+    def n_type(self, i: int) -> WireType:
+        """n into block i, or into the head."""
+        bound = 1 << F + (self.log_d + 1) // 2
+        return WireType("masked", (self.tokens, self.shape.hidden), self.block_ring(i), F, bound)
+
+    def into(self, g: Graph, i: int) -> list[Masked]:
+        """The bands that come into block i, or into the head."""
+        return band_wires(g, self.y_type(i) if self.from_y(i) else self.n_type(i), self.bands)
+
     def middle_y_ring(self, i: int) -> int:
         """Ring of y between the halves of block i."""
         (y, _, high), up = self.ranges.blocks[i].attention, self.ranges.blocks[i].up
@@ -188,12 +198,12 @@ def _embedding(m: _Model) -> Graph:
     places = parameter(m.owner, g, "places", (m.shape.max_positions, d), EMBED, ring)
     x = matmul(ids, words, magnitude(y + EMBED))  # (S, D)
     x = concat([_at_positions(part, places) for part in texts(m.lengths, x)])
-    g.outputs = (_into_block(m, 0, x).index,)
+    g.outputs = tuple(_into_block(m, 0, x.slice(0, a, b)).index for a, b in m.bands)
     return g
 
 
 def _into_block(m: _Model, i: int, y: Share | Masked) -> Masked:
-    """What block i or the head takes: y opened, or normalised."""
+    """What block i or the head takes, of a band: y opened, or normalised."""
     kind = m.y_type(i)
     if m.from_y(i):
         return y.open(kind.ring, kind.bound)
@@ -210,45 +220,44 @@ def _at_positions(x: Any, places: Weight) -> Any:
 def _embedded(m: _Model) -> Graph:
     """n as the client's input: a public embedding table, or a bare shape measured from its embedded input."""
     g = Graph("embedded")
-    kind = WireType("masked", (m.tokens, m.shape.hidden), m.block_ring(0), F, 1 << F + (m.log_d + 1) // 2)
-    g.outputs = (g.add("input", (), kind, owner=0, name="n"),)
+    n = Masked(g, g.add("input", (), m.n_type(0), owner=0, name="n"))
+    g.outputs = tuple(n.slice(0, a, b).index for a, b in m.bands)
     return g
 
 
 def _block(m: _Model, i: int) -> Graph:
     """Everything but k and v is row by row: bands of rows flow through the rounds independently of one another."""
     g, at, d = Graph("block"), m.ranges.blocks[i], m.shape.hidden
-    if m.from_y(i):
-        n, q, k = _norm_and_products(m, g, i)
-        rows = [n.slice(0, a, b) for a, b in m.bands]
-    else:
-        kind = WireType("masked", (m.tokens, d), m.block_ring(i), F, 1 << F + (m.log_d + 1) // 2)
-        n = Masked(g, g.add("wire", (), kind))  # (S, D)
-        q_ring = at.softmax.score_ring + F + W - Q_SCALE
-        rows = [n.slice(0, a, b) for a, b in m.bands]  # (s, D) each, as all that follows
-        q = [linear(m.owner, x, "query", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows]
-        k = concat([linear(m.owner, x, "key", d, at.v).open(q_ring).truncate(Q_SCALE) for x in rows])  # (S, D)
+    begin = _from_y if m.from_y(i) else _from_n
+    rows, q, k = zip(*(begin(m, x, i) for x in m.into(g, i)), strict=True)  # (s, D) each, as all that follows
+    k = concat(k)  # (S, D)
     v_ring = at.softmax.product_ring(V_SCALE) + F + W - V_SCALE
     v = concat([linear(m.owner, x, "value", d, at.v).open(v_ring).truncate(V_SCALE) for x in rows])
     ring = m.middle_y_ring(i) + 14
     o = [_attention(m, band, x, k, v, at.softmax, ring).open().truncate(F) for band, x in zip(m.bands, q, strict=True)]
-    n = concat([_after_attention(m, i, x, y) for x, y in zip(rows, o, strict=True)])
-    g.outputs = (n.index,)
+    g.outputs = tuple(_after_attention(m, i, x, y).index for x, y in zip(rows, o, strict=True))
     return g
 
 
-def _norm_and_products(m: _Model, g: Graph, i: int) -> tuple[Masked, list[Masked], Masked]:
-    """n of the norm that leads into block i, q of every band, and k: opened in one round, the third."""
-    at, kind = m.ranges.blocks[i], m.y_type(i)
-    y = Masked(g, g.add("wire", (), kind))  # (S, D)
-    norm = m.norm(m.norm_before(i), m.block_ring(i), kind.ring)
+def _from_n(m: _Model, n: Masked, i: int) -> tuple[Masked, Masked, Masked]:
+    """n, q and k of a band."""
+    at, d = m.ranges.blocks[i], m.shape.hidden
+    ring = at.softmax.score_ring + F + W - Q_SCALE
+    q, k = (linear(m.owner, n, name, d, at.v).open(ring).truncate(Q_SCALE) for name in ("query", "key"))
+    return n, q, k
+
+
+def _from_y(m: _Model, y: Masked, i: int) -> tuple[Masked, Masked, Masked]:
+    """n of the norm that leads into block i, q and k of a band: opened in one round, the third."""
+    at = m.ranges.blocks[i]
+    norm = m.norm(m.norm_before(i), m.block_ring(i), y.ring)
     rows = centred_rows(y, norm, m.shape.eps)
     room = at.softmax.score_ring - Q_SCALE
     q, k = (
         linear_before(m.owner, y, rows, norm, name, m.shape.hidden, at.v, room, Q_SCALE).truncate(Q_SCALE)
         for name in ("query", "key")
     )
-    return rows.normalised(norm, F, m.variants.scaling), [q.slice(0, a, b) for a, b in m.bands], k
+    return rows.normalised(norm, F, m.variants.scaling), q, k
 
 
 def _after_attention(m: _Model, i: int, n: Masked, o: Masked) -> Masked:
@@ -313,9 +322,8 @@ _SMOOTH = {"gelu": gelu, "gelu_new": gelu, "silu": silu, "tanh": tanh}
 
 def _head(m: _Model) -> Graph:
     """Pooling or classification; the result is revealed to the client alone."""
-    g, d = Graph("head"), m.shape.hidden
-    kind = WireType("masked", (m.tokens, d), m.block_ring(m.shape.layers), F, 1 << F + (m.log_d + 1) // 2)
-    n = Masked(g, g.add("wire", (), kind))
+    g = Graph("head")
+    n = concat(m.into(g, m.shape.layers))
     hidden: Any = _residual(m, n, "hidden", n.ring, m.ranges.head.out) if m.head != "classify" else None
     for i, rows in enumerate(texts(m.lengths, n if hidden is None else hidden)):
         if m.head == "mean":

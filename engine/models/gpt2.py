@@ -29,6 +29,7 @@ from engine.models.layers import (
     F,
     Step,
     W,
+    band_wires,
     chain,
     linear,
     linear_before,
@@ -97,6 +98,10 @@ class _Model:
     def tokens(self) -> int:
         return sum(self.lengths)
 
+    @property
+    def bands(self) -> tuple[tuple[int, int], ...]:
+        return row_bands(self.tokens, self.variants.bands)
+
     def stream(self, i: int) -> WireType:
         """x into block i, or into the head: one ring for all, as wide as the largest takes, and as products with it
         before it is scaled."""
@@ -164,14 +169,16 @@ def _embedding(m: _Model) -> Graph:
     x = matmul(ids, words, kind.bound >> F + W - EMBED)  # (S, D)
     table = Share(g, g.add("weight_share", (places.index,), WireType("share", places.shape, kind.ring, EMBED, WEIGHT)))
     x = concat([part + table.slice(0, 0, part.shape[0]) for part in texts(m.lengths, x)])
-    g.outputs = (x.times(1 << F + W - EMBED, F + W).open(kind.ring, kind.bound).index,)
+    x = x.times(1 << F + W - EMBED, F + W)
+    g.outputs = tuple(x.slice(0, a, b).open(kind.ring, kind.bound).index for a, b in m.bands)
     return g
 
 
 def _embedded(m: _Model) -> Graph:
     """x as the client's input: a public embedding table, or a bare shape measured from its embedded input."""
     g = Graph("embedded")
-    g.outputs = (g.add("input", (), m.stream(0), owner=0, name="x"),)
+    x = Masked(g, g.add("input", (), m.stream(0), owner=0, name="x"))
+    g.outputs = tuple(x.slice(0, a, b).index for a, b in m.bands)
     return g
 
 
@@ -179,14 +186,12 @@ def _embedded(m: _Model) -> Graph:
 def _block(m: _Model, i: int) -> Graph:
     """Everything but k and v is row by row: bands of rows flow through the rounds independently of one another."""
     g, at = Graph("block"), m.ranges.blocks[i]
-    whole = Masked(g, g.add("wire", (), m.stream(i)))  # (S, D)
-    bands = row_bands(m.tokens, m.variants.bands)
-    rows = [whole.slice(0, a, b) for a, b in bands]  # (s, D) each, as all that follows
+    rows = band_wires(g, m.stream(i), m.bands)  # (s, D) each, as all that follows
     q, k, v = zip(*(_heads(m, x, at) for x in rows), strict=True)
     k, v = concat(k), concat(v)  # (S, D)
-    o = [_attention(m, band, x, k, v, at.softmax, whole.ring + 14) for band, x in zip(bands, q, strict=True)]
+    o = [_attention(m, band, x, k, v, at.softmax, rows[0].ring + 14) for band, x in zip(m.bands, q, strict=True)]
     out = [_after_attention(m, i, x, y.open().truncate(F)) for x, y in zip(rows, o, strict=True)]
-    g.outputs = (concat(out).index,)
+    g.outputs = tuple(x.index for x in out)
     return g
 
 
@@ -247,7 +252,7 @@ def _attention(m: _Model, band: tuple[int, int], q: Masked, k: Masked, v: Masked
 def _head(m: _Model) -> Graph:
     """The last norm, and what is revealed to the client alone."""
     g = Graph("head")
-    stream = Masked(g, g.add("wire", (), m.stream(m.shape.layers)))
+    stream = concat(band_wires(g, m.stream(m.shape.layers), m.bands))
     for i, x in enumerate(texts(m.lengths, stream)):
         last = x.slice(0, x.shape[0] - 1, x.shape[0]) if m.head == "logits" else x
         norm = m.norm(m.ranges.norm, m.ranges.out + F + W + 2, last)

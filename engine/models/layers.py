@@ -17,15 +17,15 @@ from typing import Any
 from engine.gates.matmul import bias, matmul, weight
 from engine.gates.norm import NormRange, Rows
 from engine.gates.polynomial import polynomial
-from engine.graph import Graph
+from engine.graph import Graph, WireType
 from engine.scheduler.plan import Call, Program, Segment, segment
 from engine.variants import Variants
 from engine.wires import Masked, Share, Weight, magnitude
 
 __all__ = [
     "BIAS", "EMBED", "V_SCALE", "WEIGHT", "F", "Rectangle", "Step", "W",
-    "biased", "chain", "linear", "linear_before", "norm_range", "parameter", "pieces", "rescaled", "row_bands",
-    "texts", "unscaled", "y_ring",
+    "band_wires", "biased", "chain", "linear", "linear_before", "norm_range", "parameter", "pieces", "rescaled",
+    "row_bands", "texts", "unscaled", "y_ring",
 ]  # fmt: skip
 
 F, W = 12, 12  # scales of activations and of weights
@@ -41,7 +41,7 @@ Rectangle = tuple[tuple[int, int], tuple[int, int]]
 
 
 def chain(steps: Iterable[Step], variants: Variants) -> Program:
-    """Calls one after another, each with the output of the one before it; those of one key share a segment."""
+    """Calls one after another, each with the outputs of the one before it; those of one key share a segment."""
     segments: list[Segment] = []
     calls: list[Call] = []
     index: dict[Any, int] = {}
@@ -49,7 +49,9 @@ def chain(steps: Iterable[Step], variants: Variants) -> Program:
         if key not in index:
             index[key] = len(segments)
             segments.append(segment(trace()))
-        calls.append(Call(index[key], name, prefix, ((len(calls) - 1, 0),) if calls else ()))
+        before = segments[calls[-1].segment].graph.outputs if calls else ()
+        inputs = tuple((len(calls) - 1, k) for k in range(len(before)))
+        calls.append(Call(index[key], name, prefix, inputs))
     return Program(tuple(segments), tuple(calls), variants)
 
 
@@ -66,6 +68,11 @@ def row_bands(rows: int, most: int, least: int = BAND_ROWS) -> tuple[tuple[int, 
     count = max(1, min(rows // least, most))
     cuts = [rows * j // count for j in range(count + 1)]
     return tuple(pairwise(cuts))
+
+
+def band_wires(g: Graph, kind: WireType, bands: Iterable[tuple[int, int]]) -> list[Masked]:
+    """What comes from the call before, each band on a wire of its own: it is worked on as soon as it is known."""
+    return [Masked(g, g.add("wire", (), replace(kind, shape=(b - a, *kind.shape[1:])))) for a, b in bands]
 
 
 def pieces(lengths: Sequence[int], band: tuple[int, int]) -> Iterator[Rectangle]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from benchmarks.kernels.cases import Case, cases
 from benchmarks.kernels.limits import Limits, Probe, measure_limits, probes, seconds
 from engine.kernels import get_kernels
+from engine.memory import keep_memory
 
 NUMPY_SCALE = 50  # the definition is slow: fewer elements
 
@@ -32,6 +33,7 @@ def row(case: Case, limits: Limits, made: dict[str, Probe]) -> tuple[str, ...]:
 @click.argument("name", type=click.Choice(["native", "numpy"]), required=False)
 def main(name: str | None) -> None:
     """Measure every kernel of the back end NAME [default: native, else numpy] beside this machine's limits."""
+    keep_memory()  # as parties and dealer do
     kernels = get_kernels(name)
     made = probes(kernels)
     limits = measure_limits(made)

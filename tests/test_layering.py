@@ -19,7 +19,7 @@ ROWS = {
     2: "fss spec graph expr wires variants",
     3: "gates tape",
     4: "linear basis fuse narrow parameters clear dealer party cost choices "
-    "scheduler scheduler.rounds scheduler.plan scheduler.frames scheduler.steps "
+    "scheduler scheduler.rounds scheduler.plan scheduler.frames scheduler.steps scheduler.walk "
     "models models.shapes models.bert models.gpt2 models.llama models.layers",
     5: "models. scheduler.executor scheduler.timeline scheduler.link scheduler.mail scheduler.shelf",
     6: "testing bench report cli",
@@ -27,7 +27,7 @@ ROWS = {
 APART = ("engine.transport", "simulators")
 SIMULATORS_MAY = (
     {"engine.errors", "engine.cost", "engine.transport.linkmodel", "engine.transport.framing"}
-    | {f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps", "pieces", "timeline")}
+    | {f"engine.scheduler.{name}" for name in ("rounds", "plan", "frames", "steps", "walk", "pieces", "timeline")}
     | {"engine.transport", "engine.graph", "engine.fuse", "engine.gates.polynomial", "engine.kernels.interface"}
 )  # what plans consist of
 SHELL = {"asyncio", "socket", "ssl", "selectors", "subprocess", "threading", "uvloop", "zmq", "nacl"}

@@ -50,8 +50,8 @@ Bytes = NDArray[np.uint8]
 Integers = dict[str, NDArray[np.int64]]
 QUEUED = {"prepare": 8, "online": 64}
 """Frames that wait for the sender before evaluation waits for it."""
-WORKING = 4
-"""Times the memory that values take which is made ready: there are intermediate ones, frames, and gaps between them."""
+WORKING = 2
+"""Times the memory that values take which is held ready: there are intermediate ones, frames, and gaps between them."""
 
 
 class Tape(Protocol):

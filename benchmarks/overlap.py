@@ -31,7 +31,7 @@ from engine.bench.workload import Workload
 from engine.bench.workloads import build_workload
 from engine.cli.common import text_errors
 from engine.scheduler.plan import Plan
-from engine.variants import parse
+from engine.variants import Variants, parse
 from simulators.profiles import Network, network
 from simulators.tunnel import Host, obstacle, tunnel
 
@@ -39,8 +39,10 @@ WORKLOADS = ("block-bert-base", "bert-base", "gelu-1e6")
 NETWORKS = ("wan-400m-8ms", "lan-1g")
 EXACT = 2e-3
 """Seconds of a round trip from which on the delayed channel is exact enough."""
-GOAL = 1.5
-HEADINGS = ("workload", "network", "compute alone", "network alone", "online", "barrier", "online / max",
+FRAME = 1 << 18
+BANDS, GATE_BANDS = 4, 8
+"""Of a model, whose products read their weights once a band, and of a gate alone, which has none."""
+HEADINGS = ("workload", "network", "bands", "compute alone", "network alone", "online", "barrier", "online / max",
             "barrier / online", "evaluating P0 / P1", "link busy there / back")  # fmt: skip
 console = Console(stderr=True)
 
@@ -63,6 +65,7 @@ class Measured:
 
     name: str
     shape: Network
+    bands: int
     alone: float
     compute: list[float] = field(default_factory=list)
     online: list[float] = field(default_factory=list)
@@ -91,7 +94,15 @@ class Measured:
     def row(self) -> list[str]:
         parts = [f"{a:.2f} / {b:.2f}" for a, b in (self.busy("evaluate"), self.link)]
         times = [span(self.compute), f"{self.alone:.3f}", span(self.online), span(self.barrier)]
-        return [self.name, self.shape.name, *times, f"{median(self.to_limit):.2f}", f"{median(self.gain):.2f}", *parts]
+        return [
+            self.name,
+            self.shape.name,
+            str(self.bands),
+            *times,
+            f"{median(self.to_limit):.2f}",
+            f"{median(self.gain):.2f}",
+            *parts,
+        ]
 
 
 @contextmanager
@@ -106,7 +117,8 @@ def between(shape: Network) -> Iterator[tuple[Network | None, tuple[Host, Host] 
 
 def measure(workload: Workload, shape: Network, runs: int, transport: str, folder: Path | None) -> Measured:
     """`runs` turns of three runs each."""
-    found = Measured(workload.name, shape, network_alone(Plan(workload.program), shape))
+    bands = workload.program.variants.bands
+    found = Measured(workload.name, shape, bands, network_alone(Plan(workload.program), shape))
 
     def once(times: list[float], job: Job, hosts: tuple[Host, Host] | None = None) -> Run:
         run = bench(workload, 1, job, folder, hosts=hosts).runs[0]
@@ -130,33 +142,35 @@ def possible(shapes: Sequence[Network]) -> list[Network]:
     return [s for s in shapes if not why or s.rtt >= EXACT]
 
 
+def usual(name: str) -> Variants:
+    """Bands of a workload, and frames."""
+    alone = build_workload(name, 1).counted == ("gate",)
+    return Variants(bands=GATE_BANDS if alone else BANDS, frame=FRAME)
+
+
 @click.command()
 @click.argument("workloads", nargs=-1)
 @click.option("--network", "networks", multiple=True, default=NETWORKS, show_default=True)
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--tokens", default=128, show_default=True, type=click.IntRange(1))
 @click.option("--transport", default="tcp", show_default=True)
-@click.option("--variants", default="bands=4,frame=262144", show_default=True, help="Of the plan.")
+@click.option("--variants", help=f"Of the plan. [default: bands={BANDS} or, for a gate, {GATE_BANDS}, frame={FRAME}]")
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--page", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Write the table there.")
 @text_errors
 def main(
     workloads: tuple[str, ...], networks: tuple[str, ...], runs: int, tokens: int, transport: str,
-    variants: str, folder: Path | None, page: Path | None,
+    variants: str | None, folder: Path | None, page: Path | None,
 ) -> None:  # fmt: skip
     """Measure how well WORKLOADS hide the network behind their computation."""
     found = []
     for name in workloads or WORKLOADS:
-        built = build_workload(name, tokens, parse(variants))
+        built = build_workload(name, tokens, usual(name) if variants is None else parse(variants))
         for shape in possible([network(n) for n in networks]):
             console.print(f"{name} on {shape} ...", highlight=False)
             found.append(measure(built, shape, runs, transport, folder))
     rows = [m.row() for m in found]
-    show(
-        f"overlap with {variants}, medians of {runs} runs (least to most), seconds, {os.cpu_count()} cores",
-        HEADINGS,
-        rows,
-    )
+    show(f"overlap, medians of {runs} runs (least to most), seconds, {os.cpu_count()} cores", HEADINGS, rows)
     if page is not None:
         written(page, "overlap", HEADINGS, rows)
 

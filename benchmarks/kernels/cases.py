@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Maker:
         key_bytes = cw.nbytes + leaf.nbytes
 
         def generate() -> None:
-            self.kernels.dpf_gen(m, alpha, *roots, TWEAK, cw, leaf, sigma)
+            self.kernels.dpf_gen(m, alpha, roots[0], roots[1], TWEAK, cw, leaf, sigma)
 
         def evaluate() -> None:
             self.kernels.dpf_eval(0, m, roots[0], cw, leaf, TWEAK, x_hat, questions, outs)
@@ -80,7 +81,7 @@ class Maker:
         value, slope, visited = self.table(size, 40), self.table(size, 20), (size >> points) + 1
 
         def generate() -> None:
-            self.kernels.leaf_gen(m, points, alpha, payload, *roots, TWEAK, cw, leaf)
+            self.kernels.leaf_gen(m, points, alpha, payload, roots[0], roots[1], TWEAK, cw, leaf)
 
         def evaluate() -> None:
             key = (roots[0], cw, leaf, TWEAK)
@@ -107,8 +108,8 @@ class Maker:
         for w in (16, 20, 40):
             packed = np.zeros(packed_bytes(n, w), np.uint8)
             moved = words.nbytes + packed.nbytes
-            yield Case(f"pack      w={w}", n, lambda w=w, p=packed: self.kernels.pack(words, w, p), moved)
-            yield Case(f"unpack    w={w}", n, lambda w=w, p=packed: self.kernels.unpack(p, w, words), moved)
+            yield Case(f"pack      w={w}", n, partial(self.kernels.pack, words, w, packed), moved)
+            yield Case(f"unpack    w={w}", n, partial(self.kernels.unpack, packed, w, words), moved)
 
     def dealt_polynomial(self, n: int) -> Case:
         """The same sum as a party has it: two wires to lift, a bit, and seven coefficients as bytes of a tape."""

@@ -6,13 +6,15 @@ that is only ever truncated is written truncated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.basis import Formula, formula
 from engine.graph import Graph, Node
 
-__all__ = ["Chain", "chains", "dropped"]
+__all__ = ["Chain", "Readers", "chains", "dropped", "readers"]
+
+Readers = Mapping[int, set[int]]
 
 _LINEAR = frozenset({"add", "sub", "scale", "broadcast", "claim"})
 _LAST = frozenset({"truncate", "reduce"})
@@ -41,24 +43,29 @@ def dropped(graph: Graph) -> dict[int, int]:
     return {i: least[i] for i in opened}
 
 
-def chains(graph: Graph, nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[tuple[int, Chain], ...]]:
+def readers(graph: Graph) -> Readers:
+    """Of every node that has any, the nodes that it is an input of."""
+    found: dict[int, set[int]] = {}
+    for node in graph:
+        for i in node.inputs:
+            found.setdefault(i, set()).add(node.index)
+    return found
+
+
+def chains(graph: Graph, nodes: Sequence[int], read: Readers) -> tuple[tuple[int, ...], tuple[tuple[int, Chain], ...]]:
     """Of nodes that are evaluated in this order, those that are left to evaluate, and what those at a chain's end are
-    instead."""
-    inner = _inner(graph, nodes)
+    instead. `read`: the graph's readers."""
+    inner = _inner(graph, nodes, read)
     left = tuple(i for i in nodes if i not in inner)
     found = ((i, _chain(graph, i, inner)) for i in left)
     return left, tuple((i, c) for i, c in found if c is not None)
 
 
-def _inner(graph: Graph, nodes: Sequence[int]) -> set[int]:
+def _inner(graph: Graph, nodes: Sequence[int], read: Readers) -> set[int]:
     """Nodes that one other of `nodes` takes into its chain, and nothing else wants."""
-    readers: dict[int, set[int]] = {}
-    for node in graph:
-        for i in node.inputs:
-            readers.setdefault(i, set()).add(node.index)
     here, inner = set(nodes), set[int]()
     for i in reversed(nodes):  # a reader comes before what it reads
-        after = readers.get(i, set())
+        after = read.get(i, set())
         if len(after) != 1 or i in graph.outputs or not after <= here:
             continue
         (reader,) = after

@@ -119,7 +119,7 @@ class Executor:
 
     async def prepare(self) -> None:
         """Exchange what does not depend on the input, then agree that the online phase begins."""
-        outbox, memory = self._outbox("prepare"), self._reserved()
+        outbox, memory = self._outbox("prepare"), list[Bytes]()
         try:
             with self.timeline.phase("prepare"):
                 async with asyncio.TaskGroup() as group:
@@ -159,16 +159,11 @@ class Executor:
         self._disk.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------------ prepare
-    def _reserved(self) -> list[Bytes]:
-        """Memory for the online phase, which nothing takes in the meantime."""
-        segments = dict.fromkeys(call.segment for call in self.plan.calls)
-        return reserve(WORKING * max((working_bytes(s, self.party) for s in segments), default=0))
-
     async def _prepare_messages(self, outbox: Outbox, memory: list[Bytes]) -> None:
         segments = tuple(dict.fromkeys(call.segment for call in self.plan.calls))
         for segment in segments:
             await self._on(self._pool, self._warm, segment)
-        await self._on(self._pool, touch, memory)
+        memory += await self._on(self._pool, self._touched, segments)
         for call in self.plan.calls:
             state = self._state(call)
             for opening, nodes in _static(call.segment, self.party):
@@ -181,6 +176,12 @@ class Executor:
         for step in steps(segment, self.party):
             brief(segment, step)
         warm(segment)
+
+    def _touched(self, segments: tuple[Segment, ...]) -> list[Bytes]:
+        """Memory for the online phase, which nothing else takes as long as it is held."""
+        memory = reserve(WORKING * max((working_bytes(s, self.party) for s in segments), default=0))
+        touch(memory)
+        return memory
 
     async def _fill(self) -> None:
         while self._shelf.fits(self.ahead):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from engine.fuse import Chain, chains
+from engine.fuse import Chain, chains, readers
 from engine.graph import Graph, Node
 from engine.scheduler.plan import Opening, Segment
 
@@ -46,6 +46,7 @@ class _Cutter:
 
     def __init__(self, s: Segment, party: int) -> None:
         self._s, self._party, self._needed = s, party, _needed(s, party)
+        self._readers = readers(s.graph)
         self._revealed = [n.index for n in s.graph if n.op == "reveal" and n["to"] == party]
         # A receiver adds its own share when the other's arrives, whoever else the share is revealed to before.
         self._kept = {i for index in self._revealed for i in s.graph[index].inputs}
@@ -85,7 +86,7 @@ class _Cutter:
         waits = _new((i for i in used if graph[i].op in ("input", "open")), self._opened)
         wires = _new((i for i in used if graph[i].op == "wire"), self._wires)
         dying, self._dying = ([], self._dying) if self._batch else (self._dying, [])
-        nodes, fused = chains(graph, batch)
+        nodes, fused = chains(graph, batch, self._readers)
         return Step(waits, nodes, tuple(dying), opening, outputs, wires, wire, fused)
 
 

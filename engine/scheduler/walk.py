@@ -29,7 +29,6 @@ class Due:
     number: int
     step: Step
     takes: tuple[tuple[int, Wire], ...]
-
     last: bool
 
     @property

@@ -94,15 +94,8 @@ class Measured:
     def row(self) -> list[str]:
         parts = [f"{a:.2f} / {b:.2f}" for a, b in (self.busy("evaluate"), self.link)]
         times = [span(self.compute), f"{self.alone:.3f}", span(self.online), span(self.barrier)]
-        return [
-            self.name,
-            self.shape.name,
-            str(self.bands),
-            *times,
-            f"{median(self.to_limit):.2f}",
-            f"{median(self.gain):.2f}",
-            *parts,
-        ]
+        ratios = [f"{median(r):.2f}" for r in (self.to_limit, self.gain)]
+        return [self.name, self.shape.name, str(self.bands), *times, *ratios, *parts]
 
 
 @contextmanager
@@ -142,10 +135,11 @@ def possible(shapes: Sequence[Network]) -> list[Network]:
     return [s for s in shapes if not why or s.rtt >= EXACT]
 
 
-def usual(name: str) -> Variants:
-    """Bands of a workload, and frames."""
-    alone = build_workload(name, 1).counted == ("gate",)
-    return Variants(bands=GATE_BANDS if alone else BANDS, frame=FRAME)
+def usual(name: str, tokens: int) -> Workload:
+    """In the bands and frames that suit it."""
+    built = build_workload(name, tokens, Variants(bands=BANDS, frame=FRAME))
+    alone = built.counted == ("gate",)
+    return build_workload(name, tokens, Variants(bands=GATE_BANDS, frame=FRAME)) if alone else built
 
 
 @click.command()
@@ -165,7 +159,7 @@ def main(
     """Measure how well WORKLOADS hide the network behind their computation."""
     found = []
     for name in workloads or WORKLOADS:
-        built = build_workload(name, tokens, usual(name) if variants is None else parse(variants))
+        built = usual(name, tokens) if variants is None else build_workload(name, tokens, parse(variants))
         for shape in possible([network(n) for n in networks]):
             console.print(f"{name} on {shape} ...", highlight=False)
             found.append(measure(built, shape, runs, transport, folder))

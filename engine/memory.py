@@ -18,7 +18,7 @@ HEAP_BYTES = 1 << 30
 """Addresses of the heap: memory is taken when an array is first written."""
 HUGE_PAGE = 1 << 21
 MAPPED_BYTES = 4 << 20
-"""Arrays from this size on are mapped alone, by NumPy on huge pages."""
+"""Arrays from this size on are mapped alone where the heap has no room, by NumPy on huge pages."""
 TOUCHED_BYTES = 1 << 29
 """The most that `reserve` gives."""
 _kept = False

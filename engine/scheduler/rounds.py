@@ -1,9 +1,8 @@
 """Rounds by dataflow depth: an opening's round is 1 + the deepest opening before it; all openings at one depth share
 it.
 
-Also the order in which nodes are evaluated, which is the order of the tape: round by round, critical openings first, in
-the first round those of earlier wires. And which openings are one-way: a party's message that depends on no opened
-value is sent in the prepare phase.
+Also the order in which nodes are evaluated, which is the order of the tape: round by round, critical openings first.
+And which openings are one-way: a party's message that depends on no opened value is sent in the prepare phase.
 """
 
 from __future__ import annotations
@@ -62,28 +61,13 @@ def _heights(graph: Graph) -> tuple[int, ...]:
 
 
 def _order(graph: Graph, depth: tuple[int, ...], height: tuple[int, ...]) -> tuple[int, ...]:
-    """Openings by (round, criticality, in the first round the last wire that is needed), each preceded by what it needs
-    and nothing else has needed yet."""
-    wires = _last_wires(graph)
-
-    def rank(n: Node) -> tuple[int, int, int, int]:
-        return depth[n.index], -height[n.index], wires[n.index] if depth[n.index] == 1 else 0, n.index
-
-    openings = sorted((n for n in graph if n.opening), key=rank)
+    """Openings by (round, criticality), each preceded by what it needs and nothing else has needed yet."""
+    openings = sorted((n for n in graph if n.opening), key=lambda n: (depth[n.index], -height[n.index], n.index))
     order: list[int] = []
     seen: set[int] = set()
     for target in [*(n.index for n in openings), *graph.outputs]:
         _emit(graph, target, order, seen)
     return tuple(order)
-
-
-def _last_wires(graph: Graph) -> list[int]:
-    """Of each node, the last of the segment's wires that it depends on: they become known in their order."""
-    place = {w.index: k for k, w in enumerate(graph.inputs())}
-    last: list[int] = []
-    for node in graph:
-        last.append(max([place.get(node.index, 0), *(last[i] for i in node.inputs)]))
-    return last
 
 
 def _emit(graph: Graph, target: int, order: list[int], seen: set[int]) -> None:

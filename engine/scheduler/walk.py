@@ -2,7 +2,8 @@
 
 A wire between two calls is known as soon as its own openings are in, and a step of the second call waits for the wires
 that it uses only. So where a call hands over bands of rows on a wire each, the next call works on the first of them
-while the others are under way. A step that completes a wire sends nothing, and is taken when the wire is asked for.
+while the others are under way. A step that completes a wire sends nothing, and takes no tape, since a wire is made of
+opened values alone: it is taken when the wire is asked for.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.scheduler.plan import Plan, PlannedCall, Segment
+from engine.scheduler.plan import Plan, PlannedCall
 from engine.scheduler.steps import Step, steps
 
 __all__ = ["Due", "Wire", "walk"]
@@ -53,9 +54,8 @@ def walk(plan: Plan, party: int, overlap: bool = True) -> Iterator[Due]:
         yield due
 
     for call in plan.calls:
-        waits = overlap and _without_tape(call.segment, party)
         for due in _call(call, party):
-            if waits and due.step.wire >= 0:
+            if overlap and due.step.wire >= 0:
                 waiting.setdefault(call.index, deque()).append(due)
             else:
                 yield from taken(due)
@@ -67,8 +67,3 @@ def _call(call: PlannedCall, party: int) -> Iterator[Due]:
     for number, step in enumerate(found):
         takes = tuple((w, sources[w]) for w in step.wires)
         yield Due(call, number, step, takes, number == len(found) - 1)
-
-
-def _without_tape(s: Segment, party: int) -> bool:
-    """Whether no wire takes tape to complete, which is read in the order of the plan."""
-    return not any(s.needs[i].tape[party] for step in steps(s, party) if step.wire >= 0 for i in step.nodes)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from engine.graph import Node
-from engine.kernels.interface import leaf_blocks, leaf_levels, tree_levels, tree_words
+from engine.kernels.interface import leaf_levels, tree_levels, tree_words
 from engine.scheduler.plan import Plan, Segment
 
 __all__ = [
@@ -94,9 +94,7 @@ def question_steps(q: Node, m: int) -> int:
     """AES calls of one question to a key on m bits."""
     if q.op == "lookup":
         return lookup_steps(len(q.integers("values")), m)
-    if q.op == "equal":
-        return tree_levels(m) + 1
-    return (tree_levels(m) + leaf_blocks(m)) * (2 if q.op == "interval" else 1)
+    return (tree_levels(m) + 1) * (2 if q.op == "interval" else 1)
 
 
 def lookup_steps(entries: int, m: int) -> int:

@@ -158,83 +158,61 @@ private:
         if (summed) expand<true>(keys, c, trunk, start, blocks, nodes_, before);
         else expand<false>(keys, c, trunk, start, blocks, nodes_, before);
         load_path(start, path);
-        for (int g = 0; g < G; ++g) odd[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
+        for (int g = 0; g < G; ++g) odd[g] = Isa::has(path[g], 0);
         if (c.halves == 2) paired_blocks(keys.leaf, c, odd, blocks);
         else single_blocks(keys.leaf, c, blocks);
         if (summed == 0) return;
         for (V& b : before) b = Isa::both_of(b, Isa::spread_low(1));
-        if (c.halves == 2) sum_pairs(keys.leaf, c, odd, before, summed);
+        if (c.halves == 2) sum_pairs(odd, before, summed);
         else sum_singles(before, summed);
     }
 
     void single_blocks(const Isa::Keys& keys, const Columns& c, u64 blocks) {
-        V seeds[G];
-        for (u64 q = 0; q < blocks; ++q) {
-            for (int g = 0; g < G; ++g) seeds[g] = nodes_.wanted(q, std::size_t(g));
-            step_group(keys, seeds, c.leaf[0], blocks_.data() + q * G);
-        }
+        for (u64 q = 0; q < blocks; ++q) step_group(keys, nodes_.now.data() + q * G, c.leaf[0], blocks_.data() + q * G);
     }
 
-    // Two blocks a leaf. Where the first one wanted is a second half, block q is half q + 1 of the leaves.
+    // Two blocks a leaf. Where the first one wanted is a second half (`odd`), block q is half q + 1 of the leaves.
     void paired_blocks(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], u64 blocks) {
         for (int half = 0; half < G; half += C) {
+            V even[C];
+            for (int g = 0; g < C; ++g) even[g] = Isa::exclusive_or(odd[half + g], Isa::both(~u64(0)));
             const u64 *const low = c.leaf[0] + 2 * B * half, *const high = c.leaf[1] + 2 * B * half;
+            const HalfLeaf first(odd + half, low, high), second(even, low, high);
             const V* s = nodes_.now.data() + half;
-            V *out = blocks_.data() + half, right[C], turned[C];
-            for (int g = 0; g < C; ++g) {
-                right[g] = Isa::all_if(nodes_.right[half + g]);
-                turned[g] = odd[half + g];
-            }
-            for (u64 q = 0; q < blocks; ++q, out += G) {
-                V seeds[C], second[C], cw[C];
-                if (q % 2 == 0)
-                    for (int g = 0; g < C; ++g) {
-                        second[g] = turned[g];
-                        seeds[g] = Isa::choose(right[g], s[G + g], s[g]);
-                    }
-                else {
-                    for (int g = 0; g < C; ++g) {
-                        second[g] = Isa::exclusive_or(turned[g], Isa::both(~u64(0)));
-                        seeds[g] = Isa::choose(right[g], Isa::choose(turned[g], s[2 * G + g], s[G + g]), Isa::choose(turned[g], s[G + g], s[g]));
-                    }
-                    s += G;
-                }
-                for (int g = 0; g < C; ++g) cw[g] = Isa::choose(second[g], Isa::load(high + 2 * B * g), Isa::load(low + 2 * B * g));
-                leaf_block(keys, seeds, second, cw, out);
+            V* out = blocks_.data() + half;
+            for (u64 q = 0; q < blocks; q += 2, s += G, out += 2 * G) {
+                leaf_block(keys, s, first, out);
+                if (q + 1 == blocks) break;
+                V seeds[C];
+                for (int g = 0; g < C; ++g) seeds[g] = Isa::choose(odd[half + g], s[G + g], s[g]);
+                leaf_block(keys, seeds, second, out + G);
             }
         }
     }
 
+    // The control bits before a leaf.
     void sum_singles(const V (&before)[G], u64 blocks) {
         V sum[G];
         for (int g = 0; g < G; ++g) sum[g] = before[g];
-        for (u64 q = 0; q < blocks; ++q) next_leaf(q, sum, before_.data() + q * G);
-    }
-
-    // `sum` into `out`, and with it the control bits of leaf q.
-    void next_leaf(u64 q, V (&sum)[G], V* out) const {
-        for (std::size_t g = 0; g < std::size_t(G); ++g) {
-            out[g] = sum[g];
-            sum[g] = Isa::xor_both(sum[g], nodes_.wanted(q, g), Isa::spread_low(1));
-        }
-    }
-
-    // The control bits before a leaf, and for its second half all bits of the first, which for the first block wanted is made for this.
-    void sum_pairs(const Isa::Keys& keys, const Columns& c, const V (&odd)[G], const V (&before)[G], u64 blocks) {
-        V sum[G], leaf[G], first[G];
-        for (int g = 0; g < G; ++g) sum[g] = before[g];
-        for (int g = 0; g < G; ++g) leaf[g] = nodes_.wanted(0, std::size_t(g));
-        step_group(keys, leaf, c.leaf[0], first);
-        const V* half = first;  // of the leaf that the next block may be in the middle of
-        for (u64 q = 0; q < blocks; ++q) {
-            V* const out = before_.data() + q * G;
-            if (q % 2 == 0) {
-                next_leaf(q / 2, sum, leaf);
-                for (int g = 0; g < G; ++g) out[g] = Isa::xor_both(leaf[g], odd[g], half[g]);
-            } else {
-                for (int g = 0; g < G; ++g) out[g] = Isa::choose(odd[g], sum[g], Isa::exclusive_or(leaf[g], half[g]));
+        for (u64 q = 0; q < blocks; ++q)
+            for (u64 g = 0; g < u64(G); ++g) {
+                before_[q * G + g] = sum[g];
+                sum[g] = Isa::xor_both(sum[g], nodes_.now[q * G + g], Isa::spread_low(1));
             }
-            half = blocks_.data() + q * G;
+    }
+
+    // The control bits before a leaf, and for its second half what the first takes in.
+    void sum_pairs(const V (&odd)[G], const V (&before)[G], u64 blocks) {
+        for (u64 g = 0; g < u64(G); ++g) {
+            V sum = before[g];
+            for (u64 q = 0; q < blocks; ++q) {
+                const V leaf = nodes_.now[q / 2 * G + g], block = blocks_[q * G + g];
+                if (q % 2 == 0) before_[q * G + g] = Isa::xor_both(sum, odd[g], Isa::xor_both(block, leaf, Isa::spread_low(1)));
+                else {
+                    sum = Isa::xor_both(sum, leaf, Isa::spread_low(1));
+                    before_[q * G + g] = Isa::choose(odd[g], sum, Isa::exclusive_or(sum, block));
+                }
+            }
         }
     }
 

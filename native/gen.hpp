@@ -50,24 +50,24 @@ private:
     }
 
     void step(const Isa::Keys& keys, const GenColumns& c, int level, int point_bits, int at) {
-        const V bit = path_bit(level, c.cw.count + point_bits);
+        const int bit = path_bit(level, c.cw.count + point_bits);
         u64* const words = c.cw.data + level * c.cw.stride + 2 * B * at;
         V x0[C], x1[C], last0[C], last1[C];
         c.prefetch<1>(words);
         for (int g = 0; g < C; ++g) {
             const V seed = s0[at + g], d = delta[at + g], sigma_d = sigma[at + g];
-            const Mask a = Isa::has(alpha[at + g], bit);
+            const V a = Isa::has(alpha[at + g], bit);
             x0[g] = Isa::sigma(seed);
             x1[g] = Isa::exclusive_or(x0[g], sigma_d);
-            last0[g] = Isa::xor_if(x0[g], a, seed);
-            last1[g] = Isa::exclusive_or(last0[g], Isa::xor_if(Isa::exclusive_or(sigma_d, d), a, d));
+            last0[g] = Isa::xor_both(x0[g], a, seed);
+            last1[g] = Isa::exclusive_or(last0[g], Isa::xor_both(Isa::exclusive_or(sigma_d, d), a, d));
         }
         Isa::permute(keys, x0, last0);  // h_0
         Isa::permute(keys, x1, last1);  // h_1 xor D
         for (int g = 0; g < C; ++g) {
             const V cw = Isa::exclusive_or(x0[g], x1[g]);
             Isa::store(words + 2 * B * g, cw);
-            s0[at + g] = Isa::xor_if(x0[g], Isa::odd(s0[at + g]), cw);
+            s0[at + g] = Isa::xor_both(x0[g], Isa::odd(s0[at + g]), cw);
         }
     }
 };
@@ -105,7 +105,7 @@ inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, i
             if (bits.halves == 2) hot = Isa::where_equal(Isa::both_of(point, side), here, hot);
             const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), hot);
             Isa::store(out + 2 * B * (at + g), cw);
-            sigma |= Isa::meet(Isa::xor_if(v0[g], Isa::odd(paths.s0[at + g]), cw), hot) << (B * (at + g));
+            sigma |= Isa::meet(Isa::xor_both(v0[g], Isa::odd(paths.s0[at + g]), cw), hot) << (B * (at + g));
         }
     }
     return sigma;
@@ -162,7 +162,7 @@ inline void generate_words(const LeafGenJob& job, const Isa::Keys& keys, const P
             sigma0[g] = Isa::sigma(paths.s0[at + g]);
             sigma1[g] = Isa::exclusive_or(sigma0[g], paths.sigma[at + g]);
             place[g] = Isa::both_of(paths.alpha[at + g], last_point);
-            minus[g] = Isa::all_if(Isa::odd(paths.seed1(at + g)));
+            minus[g] = Isa::odd(paths.seed1(at + g));
         }
         for (u64 k = 0; k < blocks; ++k) {
             const V tweak = Isa::sigma(Isa::spread_low((k + 1) << 1)), here = Isa::block_of(2 * k / width, (2 * k + 1) / width);

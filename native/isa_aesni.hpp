@@ -9,7 +9,6 @@ namespace {
 
 struct Isa : KeySchedule, WordByWord<8> {
     using V = __m128i;
-    using Mask = __m128i;
     static constexpr int blocks = 1, group = 8, chains = 8;
 
     struct Keys {
@@ -28,16 +27,13 @@ struct Isa : KeySchedule, WordByWord<8> {
         const V high = _mm_and_si128(s, _mm_set_epi64x(-1, 0));
         return _mm_xor_si128(_mm_shuffle_epi32(s, 0x4e), high);
     }
-    static Mask odd(V s) { return _mm_cmpgt_epi64(zero(), _mm_slli_epi64(s, 63)); }  // words
+    // Words of all ones where bit 0, or bit k, is set.
+    static V odd(V s) { return has(s, 0); }
+    static V has(V p, int k) { return _mm_cmpgt_epi64(zero(), _mm_sll_epi64(p, _mm_cvtsi32_si128(63 - k))); }
     static V both(u64 value) { return _mm_set1_epi64x(i64(value)); }
-    static Mask has(V p, V bit) { return _mm_cmpeq_epi64(_mm_and_si128(p, bit), bit); }
     static V spread(const u64* words) { return _mm_set1_epi64x(i64(*words)); }
     static V spread_low(u64 value) { return _mm_set_epi64x(0, i64(value)); }
     static V count_up(u64 first) { return spread_low(first); }
-    static V xor_if(V a, Mask k, V b) { return _mm_xor_si128(a, _mm_and_si128(k, b)); }
-    static V add_if(V a, Mask k, V b) { return _mm_add_epi64(a, _mm_and_si128(k, b)); }  // words
-    static V pick(Mask k, V yes, V no) { return choose(k, yes, no); }
-    static V all_if(Mask k) { return k; }
     static V both_of(V a, V b) { return _mm_and_si128(a, b); }
     static V xor_both(V a, V b, V c) { return _mm_xor_si128(a, _mm_and_si128(b, c)); }  // a xor (b and c)
     static V choose(V bits, V yes, V no) { return _mm_or_si128(_mm_and_si128(bits, yes), _mm_andnot_si128(bits, no)); }

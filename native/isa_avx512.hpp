@@ -8,7 +8,6 @@ namespace {
 
 struct Isa : KeySchedule {
     using V = __m512i;
-    using Mask = __mmask8;
     static constexpr int blocks = 4, group = 8, chains = 4;
 
     struct Keys {
@@ -36,19 +35,16 @@ struct Isa : KeySchedule {
         const V swapped = _mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x4e));
         return _mm512_mask_xor_epi64(swapped, 0xaa, swapped, s);
     }
-    static Mask odd(V s) { return _mm512_test_epi64_mask(s, _mm512_set1_epi64(1)); }  // words
+    // Words of all ones where bit 0, or bit k, is set. By arithmetic, since a test into a mask would take a turn of the units of AES.
+    static V odd(V s) { return _mm512_sub_epi64(zero(), _mm512_and_si512(s, _mm512_set1_epi64(1))); }
+    static V has(V p, int k) { return _mm512_srai_epi64(_mm512_sllv_epi64(p, both(u64(63 - k))), 63); }
     static V both(u64 value) { return _mm512_set1_epi64(i64(value)); }
-    static Mask has(V p, V bit) { return _mm512_test_epi64_mask(p, bit); }
     static V spread(const u64* words) {
         const V four = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
         return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), four);
     }
     static V spread_low(u64 value) { return _mm512_maskz_set1_epi64(0x55, i64(value)); }  // in the low word of each block
     static V count_up(u64 first) { return _mm512_add_epi64(spread_low(first), _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)); }
-    static V xor_if(V a, Mask k, V b) { return _mm512_mask_xor_epi64(a, k, a, b); }
-    static V add_if(V a, Mask k, V b) { return _mm512_mask_add_epi64(a, k, a, b); }  // words
-    static V pick(Mask k, V yes, V no) { return _mm512_mask_mov_epi64(no, k, yes); }
-    static V all_if(Mask k) { return _mm512_movm_epi64(k); }
     static V both_of(V a, V b) { return _mm512_and_si512(a, b); }
     static V xor_both(V a, V b, V c) { return _mm512_ternarylogic_epi64(a, b, c, 0x78); }  // a xor (b and c)
     static V choose(V bits, V yes, V no) { return _mm512_ternarylogic_epi64(bits, yes, no, 0xca); }
@@ -65,7 +61,7 @@ struct Isa : KeySchedule {
     }
     // Bit i: the parity of block i.
     static u64 parities(V v) {
-        const u64 words = odd(_mm512_popcnt_epi64(v));
+        const u64 words = _mm512_test_epi64_mask(_mm512_popcnt_epi64(v), both(1));
         return every_other(words ^ words >> 1);
     }
     static u64 every_other(u64 words) {

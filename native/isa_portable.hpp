@@ -11,9 +11,6 @@ struct Isa : WordByWord<16> {
     struct V {
         u64 lo, hi;
     };
-    struct Mask {
-        u64 lo, hi;  // all ones or zero
-    };
     using Keys = BitslicedKeys;
     static constexpr int blocks = 1, group = 16, chains = 16;
 
@@ -27,20 +24,13 @@ struct Isa : WordByWord<16> {
     static V zero() { return {0, 0}; }
     static V exclusive_or(V a, V b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
     static V sigma(V s) { return {s.hi, s.hi ^ s.lo}; }
-    static Mask odd(V s) { return {u64(0) - (s.lo & 1), u64(0) - (s.hi & 1)}; }  // words
+    // Words of all ones where bit 0, or bit k, is set.
+    static V odd(V s) { return has(s, 0); }
+    static V has(V p, int k) { return {u64(0) - ((p.lo >> k) & 1), u64(0) - ((p.hi >> k) & 1)}; }
     static V both(u64 value) { return {value, value}; }
-    static Mask has(V p, V bit) {
-        const u64 found = p.lo & bit.lo;
-        const u64 mask = u64(0) - ((found | (u64(0) - found)) >> 63);
-        return {mask, mask};
-    }
     static V spread(const u64* words) { return {*words, *words}; }
     static V spread_low(u64 value) { return {value, 0}; }
     static V count_up(u64 first) { return {first, 0}; }
-    static V xor_if(V a, Mask k, V b) { return {a.lo ^ (k.lo & b.lo), a.hi ^ (k.hi & b.hi)}; }
-    static V add_if(V a, Mask k, V b) { return {a.lo + (k.lo & b.lo), a.hi + (k.hi & b.hi)}; }  // words
-    static V pick(Mask k, V yes, V no) { return choose(all_if(k), yes, no); }
-    static V all_if(Mask k) { return {k.lo, k.hi}; }
     static V both_of(V a, V b) { return {a.lo & b.lo, a.hi & b.hi}; }
     static V xor_both(V a, V b, V c) { return {a.lo ^ (b.lo & c.lo), a.hi ^ (b.hi & c.hi)}; }  // a xor (b and c)
     static V choose(V bits, V yes, V no) { return xor_both(no, bits, exclusive_or(yes, no)); }

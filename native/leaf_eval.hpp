@@ -119,14 +119,14 @@ private:
             for (int g = 0; g < C; ++g) sum[g] = slope_sum[g] = Isa::zero();
             for (u64 q = 0; q < leaves_; ++q) {
                 V seeds[C];
-                for (int g = 0; g < C; ++g) seeds[g] = nodes_.wanted(q, std::size_t(at + g));
+                for (int g = 0; g < C; ++g) seeds[g] = nodes_.now[q * G + std::size_t(at + g)];
                 const auto words = [&](u64 block, V (&y)[C]) {
                     const V tweak = Isa::sigma(Isa::spread_low((block + 1) << 1));
                     V sigma[C];
                     for (int g = 0; g < C; ++g) y[g] = sigma[g] = Isa::exclusive_or(Isa::sigma(seeds[g]), tweak);
                     Isa::permute(keys, y, sigma);
                     for (int g = 0; g < C; ++g) {
-                        y[g] = Isa::add_if(y[g], Isa::odd(seeds[g]), cw_[block * G + u64(at + g)]);
+                        y[g] = Isa::add(y[g], Isa::both_of(Isa::odd(seeds[g]), cw_[block * G + u64(at + g)]));
                         const u64* factors = coefficients_.plain.data() + from[at + g] * coefficients_.pitch + 2 * (q * blocks_ + block);
                         sum[g] = Isa::add_product<brief>(sum[g], y[g], factors);
                     }

@@ -149,7 +149,7 @@ private:
         for (int i = 0; i < 4; ++i) by -= (e[i] >> 63) * e[i];
         moved_ += by;
         V low = Isa::both(by);
-        for (int i = 0; i < 3; ++i) low = Isa::add_if(low, Mask(i == 0 ? 0xaa : i == 1 ? 0xcc : 0xf0), Isa::both(e[i]));
+        for (int i = 0; i < 3; ++i) low = _mm512_mask_add_epi64(low, __mmask8(i == 0 ? 0xaa : i == 1 ? 0xcc : 0xf0), low, Isa::both(e[i]));
         V sums[2] = {low, Isa::add(low, Isa::both(e[3]))};
         i8* to = digits_.data() + first_ + 64 * planes_ * (k / 8 * 2 + k % 2) + k % 8 / 2 * 16;
         for (u64 p = 0; p < planes_; ++p, to += 64)

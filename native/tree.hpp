@@ -10,7 +10,6 @@ namespace roundelay {
 namespace {
 
 using V = Isa::V;
-using Mask = Isa::Mask;
 constexpr int G = Isa::group, B = Isa::blocks, C = Isa::chains;
 constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
@@ -36,7 +35,7 @@ inline void step(const Isa::Keys& keys, const V* s, const u64* cw, V* h) {
     V x[C], last[C];
     for (int g = 0; g < C; ++g) {
         x[g] = Isa::sigma(s[g]);
-        last[g] = Isa::xor_if(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g));
+        last[g] = Isa::xor_both(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g));
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) h[g] = x[g];
@@ -56,8 +55,8 @@ inline void store_group(void* to, const V (&v)[G]) {
 
 // Roots with t = party, in both words.
 inline V load_root(const void* from, int party) {
-    const V seed = Isa::load(from), one = Isa::both(1), zero_bit = Isa::xor_if(seed, Isa::odd(seed), one);
-    return party ? Isa::exclusive_or(zero_bit, one) : zero_bit;
+    const V seed = Isa::both_of(Isa::load(from), Isa::both(~u64(1)));
+    return party ? Isa::exclusive_or(seed, Isa::both(1)) : seed;
 }
 
 inline void load_roots(const u64* from, int party, V (&s)[G]) {
@@ -70,7 +69,7 @@ inline void load_path(const u64* index, V (&path)[G]) {
 }
 
 // The bit of an index that says where step `level` goes.
-inline V path_bit(int level, int levels) { return Isa::both(u64(1) << (levels - 1 - level)); }
+inline int path_bit(int level, int levels) { return level < levels ? levels - 1 - level : 0; }
 
 // Bits of a DPF in a leaf come in blocks of 128. From two correction words of a path on, the last two are those of the two blocks of a
 // leaf of 256 points: where a leaf of 128 has one more level, both blocks come of the seed above it, by H'(s) and H'(s xor 2).
@@ -111,18 +110,31 @@ struct Trunk {
     }
 };
 
-// Half a group of blocks of leaves with the seeds s: `second` is all ones where the second half of the leaf is wanted, and cw its
-// correction words.
-inline void leaf_block(const Isa::Keys& keys, const V* s, const V* second, const V* cw, V* block) {
+// Which half of a leaf is wanted, all ones for the second one, and its correction word.
+struct HalfLeaf {
+    V second[C], cw[C];
+    HalfLeaf(const V* which, const u64* low, const u64* high) {
+        for (int g = 0; g < C; ++g) {
+            second[g] = which[g];
+            cw[g] = Isa::choose(which[g], Isa::load(high + 2 * B * g), Isa::load(low + 2 * B * g));
+        }
+    }
+};
+
+// Half a group of blocks of leaves with the seeds s.
+inline void leaf_block(const Isa::Keys& keys, const V* s, const HalfLeaf& half, V* block) {
     const V tweak = Isa::sigma(Isa::spread_low(2));
     V x[C], last[C];
     for (int g = 0; g < C; ++g) {
-        x[g] = Isa::xor_both(Isa::sigma(s[g]), tweak, second[g]);
-        last[g] = Isa::xor_if(x[g], Isa::odd(s[g]), cw[g]);
+        x[g] = Isa::xor_both(Isa::sigma(s[g]), half.second[g], tweak);
+        last[g] = Isa::xor_both(x[g], Isa::odd(s[g]), half.cw[g]);
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) block[g] = x[g];
 }
+
+// The root's first child wanted: the left one, or the right one.
+inline V trunk_child(const Trunk& trunk, int g, V right) { return Isa::xor_both(trunk.left[g], right, trunk.root[g]); }
 
 struct Place {
     V block[G];   // the block of each instance
@@ -131,57 +143,68 @@ struct Place {
 
 // One level of half a walk: s becomes the child on its path, and `before`, where it is wanted (`ordered`), takes in what the path turns from.
 template <bool ordered>
-void walk_level(const Isa::Keys& keys, const u64* cw, const V* path, V bit, V* s, V* before) {
+void walk_level(const Isa::Keys& keys, const u64* cw, const V* path, int bit, V* s, V* before) {
     V x[C], last[C];
-    Mask right[C];
+    V right[C];
     for (int g = 0; g < C; ++g) {
         right[g] = Isa::has(path[g], bit);
         x[g] = Isa::sigma(s[g]);
-        last[g] = Isa::xor_if(Isa::xor_if(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g)), right[g], s[g]);
+        last[g] = Isa::xor_both(Isa::xor_both(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g)), right[g], s[g]);
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) {
-        if constexpr (ordered) before[g] = Isa::xor_if(before[g], right[g], Isa::exclusive_or(s[g], x[g]));
+        if constexpr (ordered) before[g] = Isa::xor_both(before[g], right[g], Isa::exclusive_or(s[g], x[g]));
         s[g] = x[g];
     }
 }
 
-// The blocks of half a walk that ended in the leaves s, which have two each; of the second one's, the first joins what lies before.
+// The blocks of half a walk that ended in the leaves s, which have two each, and what lies before them: control bits so far, and before
+// a second half what the first one takes in. Shares of whether alpha is in the leaf and of whether it is in this half make a share of
+// whether it is in the other, so that the other is not made.
 template <bool ordered>
 void walk_leaf(const Isa::Keys& keys, const u64* low, const u64* high, const V* path, const V* s, V* block, V* before) {
-    V second[C], cw[C], first[C];
-    for (int g = 0; g < C; ++g) second[g] = Isa::all_if(Isa::has(path[g], Isa::both(1)));
-    if constexpr (ordered) {
-        step(keys, s, low, first);
-        for (int g = 0; g < C; ++g) before[g] = Isa::xor_both(before[g], second[g], first[g]);
-    }
-    for (int g = 0; g < C; ++g) cw[g] = Isa::choose(second[g], Isa::load(high + 2 * B * g), Isa::load(low + 2 * B * g));
-    leaf_block(keys, s, second, cw, block);
+    V second[C];
+    for (int g = 0; g < C; ++g) second[g] = Isa::has(path[g], 0);
+    leaf_block(keys, s, HalfLeaf(second, low, high), block);
+    if constexpr (ordered)
+        for (int g = 0; g < C; ++g) {
+            const V leaves = Isa::both_of(Isa::xor_both(before[g], second[g], s[g]), Isa::spread_low(1));
+            before[g] = Isa::xor_both(leaves, second[g], block[g]);
+        }
+}
+
+// Where the compiler has to look for a value: what is used once a level is not worth a register.
+inline V* in_memory(V* p) {
+    asm("" : "+r"(p) : : "memory");
+    return p;
 }
 
 // One walk per instance, to block `index`: one AES a level, no memory but the correction words. `ordered`: whether `before` is wanted.
+// Its own function, so that others' values do not take the registers.
 template <bool ordered>
-void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* index, Place& place) {
+[[gnu::noinline]] void walk(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* index, Place& place) {
     const int levels = c.cw.count, depth = c.depth();
-    V s[G], path[G];
-    load_path(index, path);
+    V s[G], paths[G];
+    load_path(index, paths);
+    const V* const path = in_memory(paths);
+    V* const before = in_memory(place.before);
     for (int g = 0; g < G; ++g) {
-        s[g] = trunk.root[g];
-        place.before[g] = Isa::zero();
-        if (levels == 0) continue;
-        const Mask right = Isa::has(path[g], path_bit(0, depth));
-        s[g] = Isa::xor_if(trunk.left[g], right, trunk.root[g]);
-        place.before[g] = Isa::xor_if(place.before[g], right, trunk.left[g]);
+        const V right = Isa::has(path[g], path_bit(0, depth));
+        s[g] = levels ? trunk_child(trunk, g, right) : trunk.root[g];
+        if constexpr (ordered) before[g] = levels ? Isa::both_of(trunk.left[g], right) : Isa::zero();
     }
     for (int i = 1; i < levels; ++i) {
         c.prefetch(c.level(i));
-        const V bit = path_bit(i, depth);
-        for (int at = 0; at < G; at += C) walk_level<ordered>(keys.node, c.level(i) + 2 * B * at, path + at, bit, s + at, place.before + at);
+        for (int at = 0; at < G; at += C) walk_level<ordered>(keys.node, c.level(i) + 2 * B * at, path + at, path_bit(i, depth), s + at, before + at);
     }
-    for (V& before : place.before) before = Isa::both_of(before, Isa::spread_low(1));
-    if (c.halves == 1) return step_group(keys.leaf, s, c.leaf[0], place.block);
-    for (int at = 0; at < G; at += C)
-        walk_leaf<ordered>(keys.leaf, c.leaf[0] + 2 * B * at, c.leaf[1] + 2 * B * at, path + at, s + at, place.block + at, place.before + at);
+    if (c.halves == 2) {
+        for (int at = 0; at < G; at += C)
+            walk_leaf<ordered>(keys.leaf, c.leaf[0] + 2 * B * at, c.leaf[1] + 2 * B * at, path + at, s + at, place.block + at, before + at);
+        return;
+    }
+    step_group(keys.leaf, s, c.leaf[0], place.block);
+    if constexpr (ordered)
+        for (int g = 0; g < G; ++g) before[g] = Isa::both_of(before[g], Isa::spread_low(1));
 }
 
 // Nodes at `depth` that can lie above `count` consecutive ones of 2^levels, wherever those begin.
@@ -191,90 +214,83 @@ inline u64 nodes_at(int depth, int levels, u64 count) {
     return depth < 63 && spread > (u64(1) << depth) ? u64(1) << depth : spread;
 }
 
-// Consecutive nodes of a level: two children for each parent. The first or, where the path turns right, the second is the first one wanted;
-// past the last node of a whole level comes its first, if so many are wanted.
+// Seeds of consecutive nodes of a level, from the first one wanted on.
 struct Nodes {
     Array<V> now, next;  // [node][group]
-    Mask right[G];       // whether the path turns right
-
     explicit Nodes(u64 leaves) : now((leaves + 4) * G), next((leaves + 4) * G) {}
-    V wanted(u64 q, std::size_t g) const { return Isa::pick(right[g], now[(q + 1) * G + g], now[q * G + g]); }
 };
 
-// One level down, in order: the left and the right child of each of `parents` nodes(i, g, whether the path of g turns right), of which
-// `wanted` are in turn parents. Half a group at a time, whose correction words stay in registers.
-template <class Parent>
-void expand_level(const Isa::Keys& keys, const u64* cw_words, Nodes& nodes, u64 parents, u64 wanted, Parent parent) {
-    for (int half = 0; half < G; half += C) {
-        V cw[C];
-        Mask right[C];
+// One level down for half a group: of `parents` nodes in order, `wanted` children from the first on, or, where the path turns `right`,
+// from the second on; past the last node of a whole level comes its first. Correction words stay in registers. `before`, where it is
+// wanted (`ordered`), takes in the first child where the path turns from it.
+template <bool ordered, class Parent>
+void expand_level(const Isa::Keys& keys, const u64* cw_words, const V* right, u64 parents, u64 wanted, Parent parent, V* out, V* before) {
+    V cw[C], seed[C], x[C], second[C];
+    for (int g = 0; g < C; ++g) cw[g] = Isa::load(cw_words + 2 * B * g);
+    const auto call = [&](u64 i) {
+        V last[C];
         for (int g = 0; g < C; ++g) {
-            cw[g] = Isa::load(cw_words + 2 * B * (half + g));
-            right[g] = nodes.right[half + g];
+            seed[g] = parent(i, g);
+            x[g] = Isa::sigma(seed[g]);
+            last[g] = Isa::xor_both(x[g], Isa::odd(seed[g]), cw[g]);
         }
-        V* __restrict out = nodes.next.data() + half;
-        for (u64 i = 0; i < parents; ++i, out += 2 * G) {
-            V seed[C], x[C], last[C];
-            for (int g = 0; g < C; ++g) {
-                seed[g] = parent(i, std::size_t(half + g), right[g]);
-                x[g] = Isa::sigma(seed[g]);
-                last[g] = Isa::xor_if(x[g], Isa::odd(seed[g]), cw[g]);
-            }
-            Isa::permute(keys, x, last);
-            for (int g = 0; g < C; ++g) {
-                out[g] = x[g];
-                out[G + g] = Isa::exclusive_or(x[g], seed[g]);
-            }
-        }
+        Isa::permute(keys, x, last);
+    };
+    const auto emit = [&](u64 i) {
+        if (2 * i < wanted)
+            for (int g = 0; g < C; ++g) out[2 * i * G + u64(g)] = Isa::xor_both(x[g], right[g], seed[g]);
+        for (int g = 0; g < C; ++g) second[g] = Isa::exclusive_or(x[g], seed[g]);
+    };
+    call(0);
+    if constexpr (ordered)
+        for (int g = 0; g < C; ++g) before[g] = Isa::xor_both(before[g], right[g], x[g]);
+    emit(0);
+    for (u64 i = 1; i < parents; ++i) {
+        call(i);
+        for (int g = 0; g < C; ++g) out[(2 * i - 1) * G + u64(g)] = Isa::choose(right[g], x[g], second[g]);
+        emit(i);
     }
-    V* const end = nodes.next.data() + 2 * parents * G;
-    if (wanted >= 2 * parents)
-        for (int g = 0; g < G; ++g) end[g] = nodes.next[std::size_t(g)];
-    nodes.now.swap(nodes.next);
+    if (wanted < 2 * parents) return;
+    V* const end = out + (2 * parents - 1) * G;
+    for (int g = 0; g < C; ++g) end[g] = Isa::choose(right[g], Isa::xor_both(out[g], right[g], parent(0, g)), second[g]);
 }
 
-// The root's children; its own seed twice where that is all there is.
-inline void first_nodes(const Trunk& trunk, int levels, Nodes& nodes) {
-    V* const now = nodes.now.data();
-    for (int g = 0; g < G; ++g) {
-        now[g] = now[2 * G + g] = levels ? trunk.left[g] : trunk.root[g];
-        now[G + g] = levels ? Isa::exclusive_or(trunk.left[g], trunk.root[g]) : trunk.root[g];
-    }
-}
-
-// Seeds of the leaves above the blocks start, start + 1, ... (modulo their number) of each instance; where it is asked for (`ordered`),
-// bit 0 of `before` is the parity of the control bits of all leaves before those.
+// Seeds of the leaves that hold the blocks start, start + 1, ... (modulo their number) of each instance; where it is asked for
+// (`ordered`), bit 0 of `before` is the parity of the control bits of all leaves before those.
 template <bool ordered>
 void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, Nodes& nodes, V (&before)[G]) {
     const int levels = c.cw.count, depth = c.depth();
     V path[G];
+    V turn[G];  // at the root
     load_path(start, path);
-    if constexpr (ordered)
-        for (V& b : before) b = Isa::zero();
-    const auto turn = [&](V bit, const V* first) {
-        for (int g = 0; g < G; ++g) {
-            nodes.right[g] = Isa::has(path[g], bit);
-            if constexpr (ordered) before[g] = Isa::xor_if(before[g], nodes.right[g], first[g]);
-        }
-    };
-    const auto descend = [&](int level, auto parent) {
-        c.prefetch(c.level(level));
-        expand_level(keys.node, c.level(level), nodes, nodes_at(level, depth, blocks), nodes_at(level + 1, depth, blocks), parent);
+    for (int g = 0; g < G; ++g) {
+        turn[g] = Isa::has(path[g], path_bit(0, depth));
+        if constexpr (ordered) before[g] = levels ? Isa::both_of(trunk.left[g], turn[g]) : Isa::zero();
+    }
+    const auto child = [&](u64 i, int g) {  // of the root, from the first one wanted on
+        const V first = trunk_child(trunk, g, turn[g]);
+        return i ? Isa::exclusive_or(first, trunk.root[g]) : first;
     };
     if (levels < 2) {
-        first_nodes(trunk, levels, nodes);
-        return turn(levels ? path_bit(0, depth) : Isa::both(~u64(0)), nodes.now.data());  // the path of a root is zero: no turn
+        for (u64 i = 0; i < nodes_at(levels, depth, blocks); ++i)
+            for (int g = 0; g < G; ++g) nodes.now[i * G + u64(g)] = levels ? child(i, g) : trunk.root[g];
+        return;
     }
-    turn(path_bit(0, depth), trunk.left);
-    descend(1, [&](u64 i, std::size_t g, Mask right) {
-        const V first = Isa::xor_if(trunk.left[g], right, trunk.root[g]);
-        return i ? Isa::exclusive_or(first, trunk.root[g]) : first;
-    });
-    for (int level = 2; level < levels; ++level) {
-        turn(path_bit(level - 1, depth), nodes.now.data());
-        descend(level, [in = nodes.now.data()](u64 q, std::size_t g, Mask right) { return Isa::pick(right, in[(q + 1) * G + g], in[q * G + g]); });
+    for (int level = 1; level < levels; ++level) {
+        c.prefetch(c.level(level));
+        const u64 parents = nodes_at(level, depth, blocks), wanted = nodes_at(level + 1, depth, blocks);
+        const int bit = path_bit(level, depth);
+        for (int half = 0; half < G; half += C) {
+            V right[C];
+            for (int g = 0; g < C; ++g) right[g] = Isa::has(path[half + g], bit);
+            const auto go = [&](auto parent) {
+                expand_level<ordered>(keys.node, c.level(level) + 2 * B * half, right, parents, wanted, parent, nodes.next.data() + half, before + half);
+            };
+            if (level == 1) go([&](u64 i, int g) { return child(i, half + g); });
+            else go([in = nodes.now.data() + half](u64 i, int g) { return in[i * G + u64(g)]; });
+        }
+        nodes.now.swap(nodes.next);
     }
-    turn(path_bit(levels - 1, depth), nodes.now.data());
 }
 
 // A group of fewer than W instances, copied into arrays of W.

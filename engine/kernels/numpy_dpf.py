@@ -184,12 +184,13 @@ class Evaluation:
         return at
 
     def below(self, p: Words) -> Words:
-        """Bit share of [alpha < p]: control bits of the leaves before, then the bits of the leaf itself."""
+        """Bit share of [alpha < p]: control bits of the leaves before, then the bits of the leaf itself. Whether alpha is in
+        the first half of its leaf is whether it is in the leaf, less whether it is in the second."""
         index = p >> U64(BLOCK_BITS)
         (s, before), half = self.leaf_at(index), self.half_at(index)
-        inside = np.arange(128, dtype=U64) < (p & U64(127))[:, None]
-        first = self.half_of(s, np.zeros_like(half)).sum(1, dtype=U64) & half
-        parity: Words = before ^ ((first ^ (self.half_of(s, half) & inside).sum(1, dtype=U64)) & ONE)
+        bits, inside = self.half_of(s, half), np.arange(128, dtype=U64) < (p & U64(127))[:, None]
+        first = half & (t(s) ^ bits.sum(1, dtype=U64))
+        parity: Words = before ^ ((first ^ (bits & inside).sum(1, dtype=U64)) & ONE)
         return parity
 
     def left_half(self) -> Words:

@@ -42,7 +42,7 @@ __all__ = [
     "file_bytes",
 ]
 
-MAGIC, VERSION = b"RNDLTAPE", 4
+MAGIC, VERSION = b"RNDLTAPE", 5
 _HEADER = struct.Struct("<8sII32s16s16sQ")
 HEADER_BYTES, TAG_BYTES = _HEADER.size, 16
 CHUNK = 1 << 18

@@ -162,7 +162,7 @@ private:
         if (c.halves == 2) paired_blocks(keys.leaf, c, odd, blocks);
         else single_blocks(keys.leaf, c, blocks);
         if (summed == 0) return;
-        for (V& b : before) b = Isa::both_of(b, Isa::spread_low(1));
+        for (V& b : before) b = Isa::both_of(b, Isa::spread_low(CONTROL));
         if (c.halves == 2) sum_pairs(odd, before, summed);
         else sum_singles(before, summed);
     }
@@ -197,7 +197,7 @@ private:
         for (u64 q = 0; q < blocks; ++q)
             for (u64 g = 0; g < u64(G); ++g) {
                 before_[q * G + g] = sum[g];
-                sum[g] = Isa::xor_both(sum[g], nodes_.now[q * G + g], Isa::spread_low(1));
+                sum[g] = Isa::xor_both(sum[g], nodes_.now[q * G + g], Isa::spread_low(CONTROL));
             }
     }
 
@@ -207,9 +207,9 @@ private:
             V sum = before[g];
             for (u64 q = 0; q < blocks; ++q) {
                 const V leaf = nodes_.now[q / 2 * G + g], block = blocks_[q * G + g];
-                if (q % 2 == 0) before_[q * G + g] = Isa::xor_both(sum, odd[g], Isa::xor_both(block, leaf, Isa::spread_low(1)));
+                if (q % 2 == 0) before_[q * G + g] = Isa::xor_both(sum, odd[g], Isa::xor_both(block, leaf, Isa::spread_low(CONTROL)));
                 else {
-                    sum = Isa::xor_both(sum, leaf, Isa::spread_low(1));
+                    sum = Isa::xor_both(sum, leaf, Isa::spread_low(CONTROL));
                     before_[q * G + g] = Isa::choose(odd[g], sum, Isa::exclusive_or(sum, block));
                 }
             }
@@ -259,7 +259,7 @@ private:
         const u64 parities = blockwise([&](int g) {
             return Isa::parities(Isa::xor_both(place.before[g], place.block[g], Isa::below(place_in_block(e, g))));
         });
-        const u64 left = blockwise([&](int g) { return Isa::meet(trunk.left[g], Isa::spread_low(1)); });
+        const u64 left = blockwise([&](int g) { return Isa::meet(trunk.left[g], Isa::spread_low(CONTROL)); });
         const u64 up = ~Isa::beyond(e, q.up), down = Isa::beyond(e, q.down);
         put(parities ^ ((up | down) & left) ^ (job_.party ? 0 : up ^ (u64(0) - u64(q.turned))), q.out + at_);
     }

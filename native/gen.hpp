@@ -67,7 +67,7 @@ private:
         for (int g = 0; g < C; ++g) {
             const V cw = Isa::exclusive_or(x0[g], x1[g]);
             Isa::store(words + 2 * B * g, cw);
-            s0[at + g] = Isa::xor_both(x0[g], Isa::odd(s0[at + g]), cw);
+            s0[at + g] = Isa::xor_both(x0[g], Isa::controls(s0[at + g]), cw);
         }
     }
 };
@@ -105,7 +105,7 @@ inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, i
             if (bits.halves == 2) hot = Isa::where_equal(Isa::both_of(point, side), here, hot);
             const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), hot);
             Isa::store(out + 2 * B * (at + g), cw);
-            sigma |= Isa::meet(Isa::xor_both(v0[g], Isa::odd(paths.s0[at + g]), cw), hot) << (B * (at + g));
+            sigma |= Isa::meet(Isa::xor_both(v0[g], Isa::controls(paths.s0[at + g]), cw), hot) << (B * (at + g));
         }
     }
     return sigma;
@@ -162,7 +162,7 @@ inline void generate_words(const LeafGenJob& job, const Isa::Keys& keys, const P
             sigma0[g] = Isa::sigma(paths.s0[at + g]);
             sigma1[g] = Isa::exclusive_or(sigma0[g], paths.sigma[at + g]);
             place[g] = Isa::both_of(paths.alpha[at + g], last_point);
-            minus[g] = Isa::odd(paths.seed1(at + g));
+            minus[g] = Isa::controls(paths.seed1(at + g));
         }
         for (u64 k = 0; k < blocks; ++k) {
             const V tweak = Isa::sigma(Isa::spread_low((k + 1) << 1)), here = Isa::block_of(2 * k / width, (2 * k + 1) / width);

@@ -27,9 +27,9 @@ struct Isa : KeySchedule, WordByWord<8> {
         const V high = _mm_and_si128(s, _mm_set_epi64x(-1, 0));
         return _mm_xor_si128(_mm_shuffle_epi32(s, 0x4e), high);
     }
-    // Words of all ones where bit 0, or bit k, is set.
-    static V odd(V s) { return has(s, 0); }
-    static V has(V p, int k) { return _mm_cmpgt_epi64(zero(), _mm_sll_epi64(p, _mm_cvtsi32_si128(63 - k))); }
+    // Words of all ones where bit 63, or bit k, is set.
+    static V controls(V s) { return _mm_cmpgt_epi64(zero(), s); }
+    static V has(V p, int k) { return controls(_mm_sll_epi64(p, _mm_cvtsi32_si128(63 - k))); }
     static V both(u64 value) { return _mm_set1_epi64x(i64(value)); }
     static V spread(const u64* words) { return _mm_set1_epi64x(i64(*words)); }
     static V spread_low(u64 value) { return _mm_set_epi64x(0, i64(value)); }
@@ -50,18 +50,18 @@ struct Isa : KeySchedule, WordByWord<8> {
 
     // x = AES(x)
     static void encrypt(const Keys& keys, V (&x)[group]) {
-        V nothing[group];
+        V last[group];
         for (int g = 0; g < group; ++g) {
             x[g] = _mm_xor_si128(x[g], keys.round[0]);
-            nothing[g] = zero();
+            last[g] = keys.round[10];
         }
-        permute(keys, x, nothing);
+        permute(keys, x, last);
     }
-    // The rounds alone: x = AES(x xor the first key) xor after, which is ready before they are and enters with the last key.
+    // What AES does between its first key and its last: x = that of x, xor `after`, which is ready before the rounds are.
     static void permute(const Keys& keys, V (&x)[group], const V (&after)[group]) {
         for (int r = 1; r < 10; ++r)
             for (V& v : x) v = _mm_aesenc_si128(v, keys.round[r]);
-        for (int g = 0; g < group; ++g) x[g] = _mm_aesenclast_si128(x[g], _mm_xor_si128(after[g], keys.round[10]));
+        for (int g = 0; g < group; ++g) x[g] = _mm_aesenclast_si128(x[g], after[g]);
     }
 
     static u64 parities(V v) { return u64(_mm_popcnt_u64(u64(_mm_cvtsi128_si64(v)) ^ u64(_mm_extract_epi64(v, 1)))) & 1; }

@@ -35,9 +35,9 @@ struct Isa : KeySchedule {
         const V swapped = _mm512_shuffle_epi32(s, _MM_PERM_ENUM(0x4e));
         return _mm512_mask_xor_epi64(swapped, 0xaa, swapped, s);
     }
-    // Words of all ones where bit 0, or bit k, is set. By arithmetic, since a test into a mask would take a turn of the units of AES.
-    static V odd(V s) { return _mm512_sub_epi64(zero(), _mm512_and_si512(s, _mm512_set1_epi64(1))); }
-    static V has(V p, int k) { return _mm512_srai_epi64(_mm512_sllv_epi64(p, both(u64(63 - k))), 63); }
+    // Words of all ones where bit 63, or bit k, is set. No test into a mask: that would take a turn of the units of AES.
+    static V controls(V s) { return _mm512_srai_epi64(s, 63); }
+    static V has(V p, int k) { return controls(_mm512_sllv_epi64(p, both(u64(63 - k)))); }
     static V both(u64 value) { return _mm512_set1_epi64(i64(value)); }
     static V spread(const u64* words) {
         const V four = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
@@ -97,24 +97,21 @@ struct Isa : KeySchedule {
     // x = AES(x)
     template <int N>
     static void encrypt(const Keys& keys, V (&x)[N]) {
-        V nothing[N];
+        V last[N];
         for (int g = 0; g < N; ++g) {
             x[g] = _mm512_xor_si512(x[g], keys.round[0]);
-            nothing[g] = zero();
+            last[g] = keys.round[10];
         }
-        permute(keys, x, nothing);
+        permute(keys, x, last);
     }
-    // The rounds alone: x = AES(x xor the first key) xor after, which is ready before they are and enters with the last key.
+    // What AES does between its first key and its last: x = that of x, xor `after`, which is ready before the rounds are.
     template <int N>
     static void permute(const Keys& keys, V (&x)[N], const V (&after)[N]) {
-        V last[N];
-#pragma GCC unroll 16
-        for (int g = 0; g < N; ++g) last[g] = _mm512_xor_si512(after[g], keys.round[10]);
         for (int r = 1; r < 10; ++r)
 #pragma GCC unroll 16
             for (int g = 0; g < N; ++g) x[g] = _mm512_aesenc_epi128(x[g], keys.round[r]);
 #pragma GCC unroll 16
-        for (int g = 0; g < N; ++g) x[g] = _mm512_aesenclast_epi128(x[g], last[g]);
+        for (int g = 0; g < N; ++g) x[g] = _mm512_aesenclast_epi128(x[g], after[g]);
     }
 
     static V add(V a, V b) { return _mm512_add_epi64(a, b); }  // words

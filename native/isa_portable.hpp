@@ -24,8 +24,8 @@ struct Isa : WordByWord<16> {
     static V zero() { return {0, 0}; }
     static V exclusive_or(V a, V b) { return {a.lo ^ b.lo, a.hi ^ b.hi}; }
     static V sigma(V s) { return {s.hi, s.hi ^ s.lo}; }
-    // Words of all ones where bit 0, or bit k, is set.
-    static V odd(V s) { return has(s, 0); }
+    // Words of all ones where bit 63, or bit k, is set.
+    static V controls(V s) { return has(s, 63); }
     static V has(V p, int k) { return {u64(0) - ((p.lo >> k) & 1), u64(0) - ((p.hi >> k) & 1)}; }
     static V both(u64 value) { return {value, value}; }
     static V spread(const u64* words) { return {*words, *words}; }
@@ -64,7 +64,7 @@ struct Isa : WordByWord<16> {
 
     // x = AES(x)
     static void encrypt(const Keys& keys, V (&x)[group]) { encrypt_16_blocks(keys, reinterpret_cast<u8*>(x)); }
-    // The rounds alone, if the first key is zero: x = AES(x) xor after.
+    // What AES does between its first key and its last, if those are zero: x = that of x, xor `after`.
     static void permute(const Keys& keys, V (&x)[group], const V (&after)[group]) {
         encrypt(keys, x);
         for (int g = 0; g < group; ++g) x[g] = exclusive_or(x[g], after[g]);

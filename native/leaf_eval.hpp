@@ -126,7 +126,7 @@ private:
                     for (int g = 0; g < C; ++g) y[g] = sigma[g] = Isa::exclusive_or(Isa::sigma(seeds[g]), tweak);
                     Isa::permute(keys, y, sigma);
                     for (int g = 0; g < C; ++g) {
-                        y[g] = Isa::add(y[g], Isa::both_of(Isa::odd(seeds[g]), cw_[block * G + u64(at + g)]));
+                        y[g] = Isa::add(y[g], Isa::both_of(Isa::controls(seeds[g]), cw_[block * G + u64(at + g)]));
                         const u64* factors = coefficients_.plain.data() + from[at + g] * coefficients_.pitch + 2 * (q * blocks_ + block);
                         sum[g] = Isa::add_product<brief>(sum[g], y[g], factors);
                     }

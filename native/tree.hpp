@@ -14,10 +14,11 @@ constexpr int G = Isa::group, B = Isa::blocks, C = Isa::chains;
 constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
 constexpr int BLOCK_BITS = 7;  // of a place in a block of 128 bits
+constexpr u64 CONTROL = u64(1) << 63;  // the control bit of a word of a seed
 constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
 
-// H(x) = AES_K(sigma(x) xor K) xor sigma(x), and H' likewise: K is the first key of the rounds, and this xor with it undoes the one that AES
-// begins with.
+// H(x) = AES_K(sigma(x) xor K_0) xor K_10 xor sigma(x), and H' likewise: K_0 and K_10 are the first and the last key of the rounds, and
+// these exclusive ors with them undo those that AES begins and ends with.
 struct HashPair {
     Isa::Keys node, leaf;
     explicit HashPair(const HashKeys& keys) : node(rounds(keys.node)), leaf(rounds(keys.leaf)) {}
@@ -25,6 +26,7 @@ struct HashPair {
 private:
     static RoundKeys rounds(RoundKeys keys) {
         std::memset(keys.bytes[0], 0, 16);
+        std::memset(keys.bytes[10], 0, 16);
         return keys;
     }
 };
@@ -35,7 +37,7 @@ inline void step(const Isa::Keys& keys, const V* s, const u64* cw, V* h) {
     V x[C], last[C];
     for (int g = 0; g < C; ++g) {
         x[g] = Isa::sigma(s[g]);
-        last[g] = Isa::xor_both(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g));
+        last[g] = Isa::xor_both(x[g], Isa::controls(s[g]), Isa::load(cw + 2 * B * g));
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) h[g] = x[g];
@@ -55,8 +57,8 @@ inline void store_group(void* to, const V (&v)[G]) {
 
 // Roots with t = party, in both words.
 inline V load_root(const void* from, int party) {
-    const V seed = Isa::both_of(Isa::load(from), Isa::both(~u64(1)));
-    return party ? Isa::exclusive_or(seed, Isa::both(1)) : seed;
+    const V seed = Isa::both_of(Isa::load(from), Isa::both(CONTROL - 1));
+    return party ? Isa::exclusive_or(seed, Isa::both(CONTROL)) : seed;
 }
 
 inline void load_roots(const u64* from, int party, V (&s)[G]) {
@@ -127,7 +129,7 @@ inline void leaf_block(const Isa::Keys& keys, const V* s, const HalfLeaf& half, 
     V x[C], last[C];
     for (int g = 0; g < C; ++g) {
         x[g] = Isa::xor_both(Isa::sigma(s[g]), half.second[g], tweak);
-        last[g] = Isa::xor_both(x[g], Isa::odd(s[g]), half.cw[g]);
+        last[g] = Isa::xor_both(x[g], Isa::controls(s[g]), half.cw[g]);
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) block[g] = x[g];
@@ -149,7 +151,7 @@ void walk_level(const Isa::Keys& keys, const u64* cw, const V* path, int bit, V*
     for (int g = 0; g < C; ++g) {
         right[g] = Isa::has(path[g], bit);
         x[g] = Isa::sigma(s[g]);
-        last[g] = Isa::xor_both(Isa::xor_both(x[g], Isa::odd(s[g]), Isa::load(cw + 2 * B * g)), right[g], s[g]);
+        last[g] = Isa::xor_both(Isa::xor_both(x[g], Isa::controls(s[g]), Isa::load(cw + 2 * B * g)), right[g], s[g]);
     }
     Isa::permute(keys, x, last);
     for (int g = 0; g < C; ++g) {
@@ -168,7 +170,7 @@ void walk_leaf(const Isa::Keys& keys, const u64* low, const u64* high, const V* 
     leaf_block(keys, s, HalfLeaf(second, low, high), block);
     if constexpr (ordered)
         for (int g = 0; g < C; ++g) {
-            const V leaves = Isa::both_of(Isa::xor_both(before[g], second[g], s[g]), Isa::spread_low(1));
+            const V leaves = Isa::both_of(Isa::xor_both(before[g], second[g], s[g]), Isa::spread_low(CONTROL));
             before[g] = Isa::xor_both(leaves, second[g], block[g]);
         }
 }
@@ -204,7 +206,7 @@ template <bool ordered>
     }
     step_group(keys.leaf, s, c.leaf[0], place.block);
     if constexpr (ordered)
-        for (int g = 0; g < G; ++g) before[g] = Isa::both_of(before[g], Isa::spread_low(1));
+        for (int g = 0; g < G; ++g) before[g] = Isa::both_of(before[g], Isa::spread_low(CONTROL));
 }
 
 // Nodes at `depth` that can lie above `count` consecutive ones of 2^levels, wherever those begin.
@@ -232,7 +234,7 @@ void expand_level(const Isa::Keys& keys, const u64* cw_words, const V* right, u6
         for (int g = 0; g < C; ++g) {
             seed[g] = parent(i, g);
             x[g] = Isa::sigma(seed[g]);
-            last[g] = Isa::xor_both(x[g], Isa::odd(seed[g]), cw[g]);
+            last[g] = Isa::xor_both(x[g], Isa::controls(seed[g]), cw[g]);
         }
         Isa::permute(keys, x, last);
     };
@@ -256,7 +258,7 @@ void expand_level(const Isa::Keys& keys, const u64* cw_words, const V* right, u6
 }
 
 // Seeds of the leaves that hold the blocks start, start + 1, ... (modulo their number) of each instance; where it is asked for
-// (`ordered`), bit 0 of `before` is the parity of the control bits of all leaves before those.
+// (`ordered`), the control bit of `before` is the parity of the control bits of all leaves before those.
 template <bool ordered>
 void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u64* start, u64 blocks, Nodes& nodes, V (&before)[G]) {
     const int levels = c.cw.count, depth = c.depth();

@@ -1,6 +1,6 @@
 """The half-tree DPF in NumPy: the definition of Gen and of evaluation (Guo et al., EUROCRYPT 2023, eprint 2022/1431).
 
-A seed is a row (lo, hi) of two words, and bit 0 of each is the control bit of the words at its place: t(s) of lo, u(s)
+A seed is a row (lo, hi) of two words, and bit 63 of each is the control bit of the words at its place: t(s) of lo, u(s)
 of hi. Both roots begin with the party's number in both, so that either bit is a share of "on the path to alpha".
 """
 
@@ -25,7 +25,7 @@ from engine.kernels.interface import (
     tree_levels,
     tree_words,
 )
-from engine.kernels.keys import block_keys, key_slices
+from engine.kernels.keys import block_keys, key_slices, last_round_key
 from engine.ring import U64, Words, ring_mask
 
 __all__ = [
@@ -43,20 +43,20 @@ __all__ = [
 ]
 
 Hash = Callable[[Words], Words]
-ONE = U64(1)
+ONE, TOP = U64(1), U64(63)
 BLOCK_BITS = 7
 CHUNK = 4096
 
 
 def fixed_key_hash(key: bytes) -> Hash:
-    """H(x) = AES_key(sigma(x) xor key) xor sigma(x), sigma(hi | lo) = (hi xor lo) | hi, on seeds (..., 2): the xor with
-    the key undoes the one that AES begins with."""
-    whitening = np.frombuffer(key, U64)
+    """H(x) = AES_key(sigma(x) xor key) xor K_10 xor sigma(x), sigma(hi | lo) = (hi xor lo) | hi, on seeds (..., 2): the
+    exclusive ors with the key and with the last key of the rounds, K_10, undo those that AES begins and ends with."""
+    first, last = np.frombuffer(key, U64), np.frombuffer(last_round_key(key), U64)
 
     def run(s: Words) -> Words:
         sigma = np.stack([s[..., 1], s[..., 1] ^ s[..., 0]], -1)
-        encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update((sigma ^ whitening).tobytes())
-        hashed: Words = np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ sigma
+        encrypted = Cipher(algorithms.AES128(key), modes.ECB()).encryptor().update((sigma ^ first).tobytes())
+        hashed: Words = np.frombuffer(encrypted, U64).reshape(sigma.shape) ^ last ^ sigma
         return hashed
 
     return run
@@ -80,18 +80,18 @@ def spread(bit: Words) -> Words:
 
 def t(s: Words) -> Words:
     """The control bit of low words, which also counts leaves."""
-    return s[..., 0] & ONE
+    return s[..., 0] >> TOP
 
 
 def controls(s: Words, words: int = 2) -> Words:
     """A mask for each word of a correction: all ones where the control bit of its place is set; (n, words)."""
-    masks = U64(0) - (s & ONE)
+    masks = U64(0) - (s >> TOP)
     return masks[..., np.arange(words) % 2]
 
 
 def roots(root: Words, party: int) -> Words:
     """Roots with both control bits = party."""
-    return (root & ~ONE) | U64(party)
+    return (root & ring_mask(63)) | (U64(party) << TOP)
 
 
 def child(h: Hash, s: Words, bit: Words, cw: Words) -> Words:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from engine.errors import LocalError
 from engine.kernels.interface import Equal, Kernels, Tweak
-from engine.kernels.keys import block_keys, key_slices
+from engine.kernels.keys import block_keys, key_slices, last_round_key
 from engine.kernels.numpy_dpf import fixed_key_hash
 from engine.ring import U64, packed_bytes, ring_mask
 
@@ -19,11 +19,17 @@ FIPS_PLAIN = bytes.fromhex("00112233445566778899aabbccddeeff")
 FIPS_CIPHER = bytes.fromhex("69c4e0d86a7b0430d8cdb78070b4c55a")
 
 
-def test_ctr_reaches_the_block_of_fips_197(kernels: Kernels) -> None:
+def test_the_last_round_key_is_that_of_fips_197() -> None:
+    key = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
+    assert last_round_key(key).hex() == "d014f9a8c9ee2589e13f0cc8b6630ca6"  # appendix A.1
+
+
+def test_the_hash_reaches_the_block_of_fips_197() -> None:
     sigma = np.frombuffer(FIPS_PLAIN, U64).copy()
     sigma ^= np.frombuffer(FIPS_KEY, U64)
     x = np.array([[sigma[1] ^ sigma[0], sigma[0]]], U64)  # sigma(x) = the plaintext xor the key
-    assert (fixed_key_hash(FIPS_KEY)(x) ^ sigma).tobytes() == FIPS_CIPHER
+    last = np.frombuffer(last_round_key(FIPS_KEY), U64)
+    assert (fixed_key_hash(FIPS_KEY)(x) ^ sigma ^ last).tobytes() == FIPS_CIPHER
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 7, 2**32 + 5, 2**62 - 3])

@@ -90,7 +90,7 @@ void generate_paths(const Isa::Keys& keys, const Job& job, int point_bits, std::
 // The correction words of a half of the leaf of a group, and party 0's bit at alpha, where that lies in this half: bit i for instance i.
 inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, int half, u64* out) {
     const V tweak = Isa::sigma(Isa::spread_low(2 * u64(half))), last = Isa::both(127), side = Isa::both(128), here = Isa::both(128 * u64(half));
-    u64 sigma = 0;
+    u64 met = 0;
     for (int at = 0; at < G; at += C) {
         V v0[C], v1[C], sigma0[C], sigma1[C];
         for (int g = 0; g < C; ++g) {
@@ -105,10 +105,10 @@ inline u64 generate_half(const Isa::Keys& keys, const Paths& paths, Bits bits, i
             if (bits.halves == 2) hot = Isa::where_equal(Isa::both_of(point, side), here, hot);
             const V cw = Isa::exclusive_or(Isa::exclusive_or(v0[g], v1[g]), hot);
             Isa::store(out + 2 * B * (at + g), cw);
-            sigma |= Isa::meet(Isa::xor_both(v0[g], Isa::controls(paths.s0[at + g]), cw), hot) << (B * (at + g));
+            met |= Isa::meet(Isa::xor_both(v0[g], Isa::controls(paths.s0[at + g]), cw), hot) << Isa::answers * B * (at + g);
         }
     }
-    return sigma;
+    return Isa::either(met);
 }
 
 inline void dpf_gen(const GenJob& job) {

@@ -54,21 +54,13 @@ struct Isa : KeySchedule {
         const V one = _mm512_set1_epi64(1);
         return _mm512_sub_epi64(_mm512_sllv_epi64(one, _mm512_subs_epu16(p, second_word())), one);
     }
-    // Bit i: whether block i of a and that of b have a bit in common.
-    static u64 meet(V a, V b) {
-        const u64 words = _mm512_test_epi64_mask(a, b);
-        return every_other(words | words >> 1);
-    }
-    // Bit i: the parity of block i.
-    static u64 parities(V v) {
-        const u64 words = _mm512_test_epi64_mask(_mm512_popcnt_epi64(v), both(1));
-        return every_other(words ^ words >> 1);
-    }
-    static u64 every_other(u64 words) {
-        words &= 0x55;
-        words = (words | words >> 1) & 0x33;
-        return (words | words >> 2) & 0x0f;
-    }
+    // Answers, of which a block has two, one for each word: whether a and b have a bit in common there, or the parity of what is there.
+    static constexpr int answers = 2;
+    static u64 meet(V a, V b) { return _mm512_test_epi64_mask(a, b); }
+    static u64 parities(V v) { return meet(_mm512_popcnt_epi64(v), both(1)); }
+    // An answer for each block: whether either is set, or one alone.
+    static u64 either(u64 words) { return _pext_u64(words | words >> 1, 0x5555555555555555); }
+    static u64 one_alone(u64 words) { return _pext_u64(words ^ words >> 1, 0x5555555555555555); }
     // Of a group's words. Bit i: whether a[i] is greater.
     static u64 beyond(const u64* a, u64 b) {
         u64 bits = 0;

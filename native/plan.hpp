@@ -61,6 +61,13 @@ struct Plan {
     int depth() const { return bits.levels + bits.halves - 1; }  // bits of a block's index
     u64 whole_blocks() const { return u64(1) << depth(); }
 
+    u64 most_blocks() const {  // that are open at once
+        if (whole) return whole_blocks();
+        u64 most = 1;
+        for (const Window& window : windows) most = window.blocks() > most ? window.blocks() : most;
+        return most;
+    }
+
     // Whether a point lies in a window, so that its block is visited in any case: at the end of a table, or in it.
     bool holds(u64 offset) const {
         for (const Window& window : windows)

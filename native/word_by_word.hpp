@@ -8,6 +8,10 @@ namespace {
 
 template <int count>
 struct WordByWord {
+    // Answers, of which a block has one here, and two where there is one for each word.
+    static constexpr int answers = 1;
+    static u64 either(u64 blocks) { return blocks; }
+    static u64 one_alone(u64 blocks) { return blocks; }
     // Bit i: whether a[i] is greater.
     static u64 beyond(const u64* a, u64 b) {
         u64 bits = 0;

@@ -20,7 +20,8 @@ public:
         const u64* const words = job_.cw.data + 2 * at;
         const u64* const leaf = job_.leaf + 2 * at;
         c_ = {job_.root + 2 * at, {words, job_.cw.stride, bits.levels},
-              {bits.halves == 1 ? leaf : words + bits.levels * job_.cw.stride, leaf}, bits.halves, job_.x_hat + at, AHEAD};
+              {bits.halves == 1 ? leaf : words + bits.levels * job_.cw.stride, leaf}, bits.halves, job_.x_hat + at,
+              bits.levels < 2 ? 0 : AHEAD};  // a few streams the processor follows by itself
         keys_ = &keys;
         at_ = at;
         count_ = count;

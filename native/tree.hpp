@@ -15,7 +15,7 @@ constexpr int W = G * B;  // instances in flight
 constexpr int MAX_LEVELS = 64;
 constexpr int BLOCK_BITS = 7;  // of a place in a block of 128 bits
 constexpr u64 CONTROL = u64(1) << 63;  // the control bit of a word of a seed
-constexpr std::ptrdiff_t AHEAD = 2 * 3 * W;  // words from a group's key to the one to prefetch: a few groups on
+constexpr std::ptrdiff_t AHEAD = 2 * 6 * W;  // words from a group's key to the one to prefetch: a few groups on
 
 // H(x) = AES_K(sigma(x) xor K_0) xor K_10 xor sigma(x), and H' likewise: K_0 and K_10 are the first and the last key of the rounds, and
 // these exclusive ors with them undo those that AES begins and ends with.
@@ -96,6 +96,10 @@ struct Columns {
         if (!ahead) return;
         for (int line = 0; line < 2 * W; line += 8) __builtin_prefetch(words + ahead + line, 0, 2);
     }
+    void prefetch_points() const {
+        if (!ahead) return;
+        for (int line = 0; line < W; line += 8) __builtin_prefetch(x_hat + ahead / 2 + line, 0, 2);
+    }
 };
 
 // Root seeds and their left children: what all walks and expansions of a group begin with. Without levels there are no children.
@@ -104,6 +108,7 @@ struct Trunk {
 
     Trunk(const HashPair& keys, const Columns& c, int party) {
         c.prefetch(c.root);
+        c.prefetch_points();
         for (int h = 0; h < c.halves; ++h) c.prefetch(c.leaf[h]);
         load_roots(c.root, party, root);
         if (c.cw.count == 0) return;

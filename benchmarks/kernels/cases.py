@@ -20,6 +20,7 @@ from engine.kernels.interface import (
     Question,
     Tweak,
     leaf_levels,
+    tree_levels,
     tree_words,
 )
 from engine.ring import U64, Words, packed_bytes, ring_mask
@@ -160,11 +161,11 @@ def cases(kernels: Kernels, scale: int) -> Iterator[Case]:
     exp_like = Lookup(-512, make.table(640, 14))
     gelu_like: list[Question] = [Lookup(-64, make.table(128, 14)), Lookup(-64, make.table(128, 13)), Interval(64, 1024)]
     yield from make.dpf("lookup of 640", 13, 200_000, [exp_like], lookup_steps(640, 13))
-    # One window holds both tables and an end of the interval; the walk to the other begins at the root's children.
-    yield from make.dpf("2 lookups of 128, interval", 11, 200_000, gelu_like, lookup_steps(128, 11) + 4)
-    yield from make.dpf("equal", 8, 100_000, [Equal(0)], 2)
-    yield from make.dpf("interval", 64, 100_000, [Interval(0, 2**63)], 2 * 58)
-    yield from make.dpf("half-line", 64, 100_000, [HalfLine(0, 2**62 - 1)], 58)
+    # One window holds both tables and an end of the interval; every other walk begins at the root's children.
+    yield from make.dpf("2 lookups of 128, interval", 11, 200_000, gelu_like, lookup_steps(128, 11) + tree_levels(11))
+    yield from make.dpf("equal", 8, 100_000, [Equal(0)], tree_levels(8) + 1)
+    yield from make.dpf("interval", 64, 100_000, [Interval(0, 2**63)], 2 * tree_levels(64) + 1)
+    yield from make.dpf("half-line", 64, 100_000, [HalfLine(0, 2**62 - 1)], tree_levels(64) + 1)
     yield from make.leaves(23, 3, 1536, 960)
     yield from make.leaves(13, 3, 1536, 480)
     yield from make.leaves(14, 3, 128, 1024)

@@ -175,7 +175,7 @@ class Kernels(Protocol):
     def dpf_gen(
         self, m: int, alpha: Words, root0: Words, root1: Words, tweak: Tweak, cw: Words, leaf: Words, sigma: Bits
     ) -> None:
-        """Half-tree Gen. alpha (n,) < 2^m; roots (n, 2) uniform words, bit 0 of which is set to the party's number by
+        """Half-tree Gen. alpha (n,) < 2^m; roots (n, 2) uniform words, bit 63 of which is set to the party's number by
         the kernel; out: cw (L, n, 2), leaf (n, 2), sigma (n,) = v_0[alpha] as 0/1 (sign +1 if 1 else -1).
         L = tree_words(m): one for each level of the tree, but where there are two or more the last is that of the first
         half of a leaf, and `leaf` that of the second. cw may have any stride along L. No branch or index depends on

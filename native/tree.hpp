@@ -290,8 +290,9 @@ void expand(const HashPair& keys, const Columns& c, const Trunk& trunk, const u6
         for (int half = 0; half < G; half += C) {
             V right[C];
             for (int g = 0; g < C; ++g) right[g] = Isa::has(path[half + g], bit);
+            const u64* const cw = c.level(level) + 2 * B * half;
             const auto go = [&](auto parent) {
-                expand_level<ordered>(keys.node, c.level(level) + 2 * B * half, right, parents, wanted, parent, nodes.next.data() + half, before + half);
+                expand_level<ordered>(keys.node, cw, right, parents, wanted, parent, nodes.next.data() + half, before + half);
             };
             if (level == 1) go([&](u64 i, int g) { return child(i, half + g); });
             else go([in = nodes.now.data() + half](u64 i, int g) { return in[i * G + u64(g)]; });

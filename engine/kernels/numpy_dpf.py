@@ -184,8 +184,8 @@ class Evaluation:
         return at
 
     def below(self, p: Words) -> Words:
-        """Bit share of [alpha < p]: control bits of the leaves before, then the bits of the leaf itself. Whether alpha is in
-        the first half of its leaf is whether it is in the leaf, less whether it is in the second."""
+        """Bit share of [alpha < p]: control bits of the leaves before, then the bits of the leaf itself. Whether alpha
+        is in the first half of its leaf is whether it is in the leaf, less whether it is in the second."""
         index = p >> U64(BLOCK_BITS)
         (s, before), half = self.leaf_at(index), self.half_at(index)
         bits, inside = self.half_of(s, half), np.arange(128, dtype=U64) < (p & U64(127))[:, None]
